@@ -1,0 +1,1 @@
+"""Pure detection: statistics, rivals, baseline, findings. No Kafka, no clock, no files."""

@@ -1,0 +1,1 @@
+"""The wire contract: request events in, alerts and dead letters out."""

@@ -1,0 +1,1 @@
+"""All I/O: the Faust topology, replay, the commands."""
