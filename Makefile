@@ -1,0 +1,132 @@
+# Everything a developer or a first-time user runs. Each target does its own set-up: a virtual environment in .venv from
+# the lock files, and for the real broker Java, Maven and Kafka's jars (deploy/kafka).
+#
+#   make PYTHON=/path/to/python3.12 …   choose the interpreter
+#   make kafka KAFKA_PORT=19092         choose the port
+
+SHELL := bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := streams detectors schemas
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stillwatch
+ARGS ?=
+PYTHON ?=
+
+.PHONY: help
+help: ## Say what each target does
+	@echo "stillwatch: tells an AI lab, while it happens, that somebody copies its model through the API"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "ARGS goes to the command behind demo, test*, bench and run: make test-fast ARGS='-k alert'"
+
+# --- Run it
+
+.PHONY: demo
+demo: runtime ## Watch it find planted extraction accounts: embedded broker, nothing else to install
+	@$(BIN)/stillwatch demo $(ARGS)
+
+.PHONY: run
+run: runtime ## Run any command of stillwatch: make run ARGS="replay events.jsonl --out alerts.jsonl"
+	@$(BIN)/stillwatch $(ARGS)
+
+.PHONY: kafka
+kafka: ## Start a real Apache Kafka on this machine (127.0.0.1:9092, or KAFKA_PORT) and wait until it serves
+	@deploy/kafka/kafka.sh start
+
+.PHONY: kafka-stop
+kafka-stop: ## Stop it; its data stays
+	@deploy/kafka/kafka.sh stop
+
+.PHONY: kafka-status
+kafka-status: ## Say whether it serves
+	@deploy/kafka/kafka.sh status
+
+.PHONY: kafka-clean
+kafka-clean: ## Stop it and delete its data
+	@deploy/kafka/kafka.sh clean
+
+# --- Test it
+
+.PHONY: test
+test: dev broker ## Run every test: unit, property, doctests, integration on a real Kafka, the commands of the README
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: dev ## Run the tests that need no broker: unit, property, doctests
+	@$(BIN)/pytest $(PACKAGES) tests/unit tests/property $(ARGS)
+
+.PHONY: test-integration
+test-integration: dev broker ## Run the tests on a real Kafka (they start their own, on a free port)
+	@$(BIN)/pytest tests/integration $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: dev broker ## Run the commands of the README as a user does
+	@$(BIN)/pytest tests/e2e $(ARGS)
+
+# A checkout holds one .venv; the other versions have theirs in the cache.
+.PHONY: test-pythons
+test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this machine has
+	@set -e; for python in $$(deploy/venv.sh all); do \
+		folder=$(CACHE)/venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		deploy/venv.sh make $$folder dev $$python; \
+		echo "Fast tests on $$($$folder/bin/python --version)"; \
+		$$folder/bin/pytest -q -p no:cacheprovider $(PACKAGES) tests/unit tests/property $(ARGS); \
+	done
+
+.PHONY: lint
+lint: dev ## Check style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(PACKAGES)
+
+.PHONY: fmt
+fmt: dev ## Format the code and repair what ruff can repair
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: dev ## Measure requests a second by stage, and bytes of state an account
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+# --- Make what is checked in
+
+.PHONY: schemas
+schemas: runtime ## Write schemas/published again from the code
+	@$(BIN)/python -m schemas.published
+
+.PHONY: baseline
+baseline: runtime ## Fit the default baseline again: make baseline EVENTS="history1.jsonl history2.jsonl"
+	@test -n "$(EVENTS)" || { echo "make baseline needs EVENTS: one or more files of organic history (JSON lines)" >&2; exit 2; }
+	@$(BIN)/stillwatch fit $(EVENTS) $(ARGS)
+
+# Packages younger than a week are passed over: a release that turns out bad is mostly gone by then.
+.PHONY: lock
+lock: dev ## Write the lock files again with the newest versions that pyproject.toml allows
+	@set -e; compile="$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+		--fork-strategy fewest --only-binary :all: --exclude-newer '7 days' --generate-hashes --no-emit-index-url --no-header"; \
+	eval "$$compile --group build --output-file requirements.lock" >/dev/null; \
+	eval "$$compile --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
+	git --no-pager diff --stat -- requirements.lock requirements-dev.lock
+
+# --- Set-up, and its undoing
+
+.PHONY: runtime
+runtime: ## Make .venv with what the service needs
+	@deploy/venv.sh make $(VENV) runtime $(PYTHON)
+
+.PHONY: dev
+dev: ## Make .venv with what the tests and linters need too
+	@deploy/venv.sh make $(VENV) dev $(PYTHON)
+
+.PHONY: broker
+broker: ## See to Java, Maven and Kafka's jars, start nothing
+	@deploy/kafka/kafka.sh prepare
+
+.PHONY: clean
+clean: ## Delete .venv and everything else that was made in this checkout
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
