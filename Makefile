@@ -19,7 +19,7 @@ PYTHON ?=
 help: ## Say what each target does
 	@echo "stillwatch: tells an AI lab, while it happens, that somebody copies its model through the API"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "ARGS goes to the command behind demo, test*, bench and run: make test-fast ARGS='-k alert'"
 

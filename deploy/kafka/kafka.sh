@@ -215,7 +215,7 @@ clean() {
 run() {
   check_ports
   prepare
-  trap 'stop >/dev/null' EXIT
+  trap 'stop >/dev/null; wait' EXIT
   trap 'exit 143' TERM INT HUP
   launch
   wait_until_serving

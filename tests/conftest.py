@@ -1,0 +1,42 @@
+"""What every test can use: markers from folders, and the composed traffic."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+# Folders whose tests are marked as a whole, so that `-m "not integration"` works from anywhere.
+MARKED_FOLDERS = ("integration", "e2e")
+
+
+NO_CORPORA = "needs composed traffic: set STILLWATCH_SHARED to the folder that holds traffic/ and corpora/"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of a marked folder; skip those on composed traffic where there is none."""
+    for item in items:
+        if item.get_closest_marker("corpora") and not os.environ.get("STILLWATCH_SHARED"):
+            item.add_marker(pytest.mark.skip(reason=NO_CORPORA))
+        if item.path.is_relative_to(TESTS):
+            folder = item.path.relative_to(TESTS).parts[0]
+            if folder in MARKED_FOLDERS:
+                item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the traffic composer and its corpora, which are not part of this repository.
+
+    Tests on composed traffic are skipped, visibly, on a machine without it.
+    """
+    named = os.environ.get("STILLWATCH_SHARED")
+    if not named:
+        pytest.skip(NO_CORPORA)
+    folder = Path(named)
+    if not (folder / "traffic").is_dir():
+        pytest.fail(f"STILLWATCH_SHARED is {folder}, which holds no traffic/", pytrace=False)
+    return folder
