@@ -1,0 +1,164 @@
+"""The topics: their names, how they must be made, making them, checking them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from streams.settings import RECORD_HEADROOM_BYTES, Settings
+
+DAY_MS = 24 * 3600 * 1000
+
+DEAD_LETTER_RETENTION_DAYS = 3
+"""Dead letters may hold prompts: long enough to look at one after a weekend, no longer."""
+
+ALERT_RETENTION_DAYS = 90
+
+COMPACTION_LAG_MS = 10 * 60 * 1000
+"""`min.compaction.lag.ms` of the state topic: well above any pause of a worker, so that one that was stopped and comes
+back finds the records behind its restore point still there."""
+
+
+class TopicNames(NamedTuple):
+    """Names of the topics, prefix included."""
+
+    requests: str
+    dead_letters: str
+    alerts: str
+    state: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> TopicNames:
+        """The names that settings give."""
+        prefix = settings.topic_prefix
+        return cls(f"{prefix}requests", f"{prefix}requests.dlq", f"{prefix}alerts", f"{prefix}state")
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How a topic is made. `config` are Kafka's topic settings."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+class TopicsError(Exception):
+    """Topics are missing or do not fit, or brokers could not be asked; the message says what to do, in one line."""
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Every topic the service needs, as it should be made."""
+    names = TopicNames.of(settings)
+    largest = str(settings.max_record_bytes + RECORD_HEADROOM_BYTES)
+    kept = {"cleanup.policy": "delete"}
+
+    def spec(name: str, config: dict[str, str]) -> TopicSpec:
+        return TopicSpec(name, settings.partitions, settings.replication_factor, config)
+
+    return [
+        spec(names.requests, kept | {"max.message.bytes": largest}),
+        spec(
+            names.dead_letters,
+            kept | {"max.message.bytes": largest, "retention.ms": str(DEAD_LETTER_RETENTION_DAYS * DAY_MS)},
+        ),
+        spec(names.alerts, kept | {"retention.ms": str(ALERT_RETENTION_DAYS * DAY_MS)}),
+        spec(
+            names.state,
+            {
+                "cleanup.policy": "compact",
+                "min.compaction.lag.ms": str(COMPACTION_LAG_MS),
+                # A cold start reads all of it: keep what compaction has not got to yet small.
+                "segment.ms": str(3600 * 1000),
+                "min.cleanable.dirty.ratio": "0.2",
+            },
+        ),
+    ]
+
+
+async def create_topics(settings: Settings) -> dict[str, bool]:
+    """Create what is missing; name of each topic, and whether this call made it. Existing topics are left as they are.
+
+    Raises `TopicsError` when the brokers refuse or cannot be reached.
+    """
+    made: dict[str, bool] = {}
+    async with _admin(settings) as admin:
+        for spec in topic_specs(settings):
+            new = NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config)
+            response = await admin.create_topics([new])
+            _, code, reason = response.topic_errors[0]
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise TopicsError(f"topic {spec.name} was refused: {for_code(code).__name__}: {reason}")
+            made[spec.name] = code == 0
+    return made
+
+
+async def check_topics(settings: Settings) -> dict[str, int]:
+    """Number of partitions of each topic, once they are all there, fit each other, and state is compacted.
+
+    Raises `TopicsError` that names what is wrong and the command that puts it right.
+    """
+    names = TopicNames.of(settings)
+    async with _admin(settings) as admin:
+        counts = await _partition_counts(admin, names)
+        missing = sorted(set(names) - set(counts))
+        if missing:
+            raise TopicsError(f"topics are missing: {', '.join(missing)}. `stillwatch topics create` makes them")
+        if counts[names.requests] != counts[names.state]:
+            raise TopicsError(
+                f"{names.requests} has {counts[names.requests]} partitions and {names.state} {counts[names.state]}; "
+                f"they must have the same number. Make {names.state} anew with `stillwatch topics create "
+                f"--partitions {counts[names.requests]}` after deleting it (accounts start anew)"
+            )
+        policy = (await _topic_config(admin, names.state)).get("cleanup.policy")
+        # An administrator may keep us from reading configuration: then there is nothing to say.
+        if policy is not None and "compact" not in policy:
+            raise TopicsError(
+                f"{names.state} has cleanup.policy={policy}, which loses accounts' states. "
+                f"Set it to compact (kafka-configs --alter --topic {names.state})"
+            )
+    return counts
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    described = await admin.describe_topics(list(names))
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+async def _topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    config: dict[str, str] = {}
+    for response in responses:
+        for resource in response.resources:
+            if resource[0] == 0:
+                config.update((entry[0], entry[1]) for entry in resource[4])
+    return config
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> Any:
+    """An admin client; whatever Kafka says in between becomes a `TopicsError`."""
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    try:
+        await admin.start()
+        yield admin
+    except (KafkaError, OSError) as error:
+        raise TopicsError(f"brokers {settings.brokers}: {_reason(error)}") from None
+    finally:
+        await admin.close()
+
+
+def _reason(error: BaseException) -> str:
+    """Kafka's reason in one line; aiokafka's words for a wrong password are `Unable to bootstrap`."""
+    text = re.sub(r"\s+", " ", str(error)) or type(error).__name__
+    if "bootstrap" in text.lower():
+        return "not reachable, or they refused who we say we are (security_protocol, sasl_*, ssl_*)"
+    return text
