@@ -106,8 +106,9 @@ make_environment() {
   local pip=("$folder/bin/python" -m pip install --quiet --progress-bar off)
   if ! is_current "$folder" "$set"; then
     echo "Installing the packages of $lock into $folder ($("$folder/bin/python" --version)); the first time takes a minute."
-    # Wheels only: a package built here would bring build requirements that no lock names.
-    "${pip[@]}" --only-binary :all: --require-hashes -r "$checkout/$lock" ||
+    # Wheels only: a package built here would bring build requirements that no lock names. No dependencies: the lock
+    # names all of them, and older releases of pip look past it for one that is asked for with an extra.
+    "${pip[@]}" --no-deps --only-binary :all: --require-hashes -r "$checkout/$lock" ||
       fail "pip could not install $lock (its own words are above)"
     rm -f "$folder/pyproject.toml"
   fi
