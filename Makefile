@@ -70,12 +70,14 @@ test-e2e: dev broker ## Run the commands of the README as a user does
 # A checkout holds one .venv; the other versions have theirs in the cache.
 .PHONY: test-pythons
 test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this machine has
-	@set -e; for python in $$(deploy/venv.sh all); do \
-		folder=$(CACHE)/venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-		deploy/venv.sh make $$folder dev $$python; \
-		echo "Fast tests on $$($$folder/bin/python --version)"; \
-		$$folder/bin/pytest -q -p no:cacheprovider $(PACKAGES) tests/unit tests/property $(ARGS); \
-	done
+	@failed=; for python in $$(deploy/venv.sh all); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "Fast tests on Python $$version"; \
+		deploy/venv.sh make $(CACHE)/venv-$$version dev $$python && \
+		$(CACHE)/venv-$$version/bin/pytest -q -p no:cacheprovider $(PACKAGES) tests/unit tests/property $(ARGS) || \
+		failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Failed on Python$$failed" >&2; exit 1; fi
 
 .PHONY: lint
 lint: dev ## Check style, formatting and types
