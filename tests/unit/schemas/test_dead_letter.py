@@ -15,7 +15,7 @@ def test_headers_name_reason_and_source() -> None:
     assert dict(headers) == {
         "stillwatch-reason": b"clock",
         "stillwatch-detail": b"too early",
-        "stillwatch-topic": b"t.requests",
+        "stillwatch-topic": b"stillwatch.requests",
         "stillwatch-partition": b"3",
         "stillwatch-offset": b"9",
     }
