@@ -317,3 +317,10 @@ def decode_embeddings(
             vectors[rows] = np.frombuffer(joined, width).reshape(-1, dimension)
     _judge(vectors, vectors.view(np.uint32), verdicts)
     return vectors, verdicts
+
+
+def check_vectors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Judge vectors that a `TextEmbedder` made: a value of `Supplied` for each row."""
+    verdicts = np.full(len(vectors), Supplied.GOOD, np.uint8)
+    _judge(vectors, vectors.view(np.uint32), verdicts)
+    return verdicts

@@ -19,8 +19,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from detectors.kernel import Vector, kernel
 
 BITS = 256
 WORDS = BITS // 64
@@ -28,8 +29,8 @@ ROUNDS = 3
 MAX_DIMENSION = 8192
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _encode(x, mean, signs, codes):  # type: ignore[no-untyped-def]  # pragma: no cover - runs compiled
+@kernel
+def _encode(x: Vector, mean: Vector, signs: Vector, codes: Vector) -> None:
     """Write the code of each row of `x` into `codes`; every loop runs in one fixed order."""
     dimension = x.shape[1]
     padded = signs.shape[1]

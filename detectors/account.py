@@ -1,0 +1,208 @@
+"""One account's whole state as one record, and the step that takes a request through every statistic in order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors import portable_math
+from detectors.events import FAILED, NO_CONTENT
+from detectors.kernel import Record, Scalar, Vector, kernel
+from detectors.statistics import cadence, coverage, identity, memory, mixture, order, recurrence, shape, users
+
+HEADER_DTYPE = np.dtype(
+    [
+        ("requests", "<i8"),  # all that were counted, failed ones too
+        ("covered", "<i8"),  # those with content that did not fail
+        ("first_time", "<i8"),
+        ("last_time", "<i8"),
+        ("offset", "<i8"),  # fence: last applied offset
+    ]
+)
+
+EPISODE_DTYPE = np.dtype(
+    [
+        ("number", "<i8"),  # episodes so far
+        ("is_open", "<i8"),
+        ("sequence", "<i8"),  # alerts sent within the open episode
+        ("opened_time", "<i8"),
+        ("opened_requests", "<i8"),
+        ("first_seen", "<i8"),
+        ("last_seen", "<i8"),
+        ("reported_requests", "<i8"),  # covered requests when last reported
+        ("reported_severity", "<i8"),
+        ("rise_time", "<i8"),  # when the evidence last began to rise above nothing
+        ("rise_requests", "<i8"),
+        ("peak", "<f8"),  # largest surprise within the episode
+    ]
+)
+
+DTYPE = np.dtype(
+    [
+        ("header", HEADER_DTYPE),
+        ("episode", EPISODE_DTYPE),
+        ("identity", identity.DTYPE),
+        ("memory", memory.DTYPE),
+        ("coverage", coverage.DTYPE),
+        ("order", order.DTYPE),
+        ("recurrence", recurrence.DTYPE),
+        ("mixture", mixture.DTYPE),
+        ("cadence", cadence.DTYPE),
+        ("shape", shape.DTYPE),
+        ("users", users.DTYPE),
+    ]
+)
+
+FEATURES = (
+    "n",
+    "vn1",
+    "vn2",
+    "vn4",
+    "vn16",
+    "vn_session",
+    "win",
+    "vn_length",
+    "vn_long",
+    "win_long",
+    "repeats",
+    "hot",
+    "run",
+    "recent_repeats",
+    "near",
+    "breadth",
+    "novelty",
+    "fresh",
+    "frame",
+    "gap_spread",
+    "gap_change",
+    "gap_location",
+    "occupied",
+    "short",
+    "users",
+    "outside_burst",
+    "life_ratio",
+    "window",
+    "window_repeats",
+)
+F = {name: i for i, name in enumerate(FEATURES)}
+
+FENCED = -1
+DUPLICATE = -2
+ACTIVITY = 0
+COVERED = 1
+
+
+@kernel
+def step(row: Record, event: Record, scratch: Vector) -> Scalar:
+    """Take one event: `FENCED`, `DUPLICATE`, `ACTIVITY` (it covered nothing) or `COVERED`.
+
+    `scratch` is int64 of shape `(32,)`, for the distances.
+    """
+    header = row["header"]
+    if event["offset"] <= header["offset"] and header["requests"] > 0:
+        return FENCED
+    if identity.is_known(row["identity"], event["identity"]):
+        header["offset"] = event["offset"]
+        return DUPLICATE
+    time = event["time"]
+    gap = np.int64(-1)
+    if header["requests"] == 0:
+        header["first_time"] = time
+        cadence.first(row["cadence"], time)
+    else:
+        gap = time - header["last_time"]
+        cadence.update(row["cadence"], time, gap)
+    identity.update(row["identity"], event["identity"], time, event["offset"])
+    header["requests"] += 1
+    header["offset"] = event["offset"]
+    if header["requests"] == 1 or time > header["last_time"]:
+        header["last_time"] = time
+    users.update(row["users"], event["end_user"])
+    flags = np.int64(event["flags"])
+    if flags & FAILED:
+        row["cadence"]["failed"] += 1
+    if flags & (FAILED | NO_CONTENT):
+        return ACTIVITY
+    code = event["code"]
+    length = np.float64(event["length"])
+    log_length = portable_math.log(length + 1.0) if length > 0.0 else -1.0
+    memory.recall(row["memory"], code, scratch)
+    coverage.update(row["coverage"], code, scratch)
+    order.update(row["order"], scratch, gap, header["covered"])
+    recurrence.update(row["recurrence"], code, scratch)
+    mixture.update(row["mixture"], code, log_length, row["order"]["last_win"])
+    shape.update(row["shape"], log_length, np.int64(event["output_tokens"]), np.int64(event["endpoint"]))
+    memory.remember(row["memory"], code)
+    header["covered"] += 1
+    return COVERED
+
+
+@kernel
+def is_look(n: Scalar) -> Scalar:
+    """Whether the account is judged at its `n`-th covered request: often at first, then at every thirty-second."""
+    if n < 16:
+        return False
+    if n < 64:
+        return n % 4 == 0
+    if n < 256:
+        return n % 8 == 0
+    if n < 512:
+        return n % 16 == 0
+    return n % 32 == 0
+
+
+@kernel
+def features(row: Record, out: Vector) -> None:
+    """Write the account's statistics, in the order of `FEATURES`, into `out` (float64)."""
+    n = np.float64(row["header"]["covered"])
+    o = row["order"]
+    r = row["recurrence"]
+    c = row["coverage"]
+    expected = coverage.expected_distance(c)
+    out[0] = n
+    out[1] = order.ratio(o, 0, expected)
+    out[2] = order.ratio(o, 1, expected)
+    out[3] = order.ratio(o, 2, expected)
+    out[4] = order.ratio(o, 3, expected)
+    out[5] = order.session_ratio(o, expected)
+    out[6] = order.win_rate(o)
+    out[7] = shape.length_ratio(row["shape"])
+    out[8] = mixture.long_ratio(row["mixture"])
+    out[9] = mixture.long_win_rate(row["mixture"])
+    out[10] = np.float64(r["repeats"])
+    out[11] = np.float64(r["hot"])
+    out[12] = r["run"]
+    out[13] = recurrence.recent_share(r)
+    out[14] = recurrence.near_share(r)
+    out[15] = expected / 128.0
+    out[16] = coverage.novelty(c)
+    out[17] = c["fresh"] / c["weight"] if c["weight"] > 0.0 else 0.0
+    out[18] = shape.frame(c["share"], c["weight"])
+    out[19] = cadence.spread(row["cadence"])
+    out[20] = cadence.change(row["cadence"])
+    out[21] = cadence.location(row["cadence"])
+    out[22] = cadence.occupied(row["cadence"])
+    out[23] = shape.short_share(row["shape"])
+    out[24] = users.plausible(row["users"])
+    out[25] = np.float64(row["header"]["requests"] - row["cadence"]["densest"])
+    life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0
+    recent = o["distance"][0] / o["pairs"][0] if o["pairs"][0] > 0.0 else 0.0
+    out[26] = recent / life if life > 1.0 else 1.0
+    out[27] = 128.0 * r["weight"]
+    out[28] = 128.0 * r["recent"]
+
+
+@kernel
+def trace(row: Record, events: Vector, scratch: Vector, looks: Vector, at: Vector) -> Scalar:
+    """Take `events` through `row`; write the features of each look into `looks` and its event's index into `at`.
+
+    Returns the number of looks; stops when `looks` is full.
+    """
+    k = 0
+    for i in range(len(events)):
+        if step(row, events[i], scratch) == COVERED and is_look(row["header"]["covered"]):
+            if k >= len(at):
+                break
+            features(row, looks[k])
+            at[k] = i
+            k += 1
+    return k

@@ -1,0 +1,260 @@
+"""The rivals: every organic explanation of an account's traffic, and the evidence of extraction against each.
+
+Unusual is not malicious. An account is suspected only when no organic explanation holds:
+
+    M = -log sum_k prior_k exp(-LLR_k)        k: a person, a service with many users, a batch job
+
+LLR_k is the log-likelihood ratio of extraction against rival k. Three *heads* ask the question for three kinds of
+extraction, the first two with and without cadence, so that cadence can add to the evidence but neither convicts nor
+acquits by itself:
+
+- memoryless: a list in no order, from the start or since a take-over;
+- mixture: a list hidden among a person's own requests;
+- sorted: a list in some order, whose neighbours are alike but which never comes back.
+
+Against a person and a batch job the ratio is a logistic regression with sign-constrained weights that vary with the
+history's length, linearly between knots of log2 n (`detectors.logistic` fits it). Against a service it is generative:
+repeats in the recent window under a grid of Zipf services, against a deduplicated (or slightly re-asked) list.
+
+Cost: about 2 microseconds a look, and looks thin out as the history grows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import portable_math
+from detectors.account import FEATURES, F
+from detectors.kernel import Record, Scalar, Vector, kernel
+
+KNOTS = 6
+FIRST_KNOT = 4.0  # log2 of 16 requests; the last knot is 512
+LN2 = 0.6931471805599453
+
+
+class Scale(NamedTuple):
+    """How a statistic enters a logistic: clipped to `[low, high]`, then less its value under extraction."""
+
+    low: float
+    high: float
+    null: float = 0.0
+
+
+SCALES = {
+    "vn1": Scale(0.8, 1.0, 1.0),
+    "vn2": Scale(0.8, 1.0, 1.0),
+    "vn4": Scale(0.85, 1.0, 1.0),
+    "vn16": Scale(0.6, 1.02, 1.0),
+    "vn_session": Scale(0.8, 1.0, 1.0),
+    "win": Scale(0.5, 0.8, 0.5),
+    "vn_length": Scale(0.3, 1.0, 1.0),
+    "vn_long": Scale(0.8, 1.0, 1.0),
+    "win_long": Scale(0.45, 0.8, 0.5),
+    "near": Scale(0.0, 0.6),
+    "recent_repeats": Scale(0.0, 0.15),
+    "gap_spread": Scale(0.0, 3.0),
+    "gap_change": Scale(0.0, 3.0),
+    "occupied": Scale(0.0, 1.0),
+    "short": Scale(0.0, 1.0),
+}
+
+ORDER = {"vn1": 1, "vn2": 1, "vn4": 1, "vn_session": 1, "win": -1}
+CADENCE = {"gap_spread": -1, "gap_change": -1, "occupied": 1}
+
+PAIRS: dict[str, dict[str, int]] = {
+    "person/memoryless+cadence": {**ORDER, "vn_length": 1, "vn_long": 1, **CADENCE},
+    "person/memoryless": {**ORDER, "vn_length": 1, "vn_long": 1},
+    "person/mixture+cadence": {**ORDER, "vn_long": 1, "win_long": -1, **CADENCE},
+    "person/mixture": {**ORDER, "vn_long": 1, "win_long": -1},
+    "person/sorted": {"near": 1, "vn16": -1, "vn_length": -1, "recent_repeats": -1, **CADENCE},
+    "many/sorted": {"vn1": -1, "win": 1, "vn16": -1},
+    "batch": {"short": -1},
+}
+"""Each logistic's statistics, with the sign that evidence of extraction must have."""
+
+HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted")
+RIVALS = ("person", "service", "batch")
+PRIORS = (0.86, 0.07, 0.07)
+LEAST_REQUESTS = (16, 16, 64, 64, 32)
+SILENT = -20.0
+"""The score of an account that may not be judged yet."""
+
+ZIPF_TEXTS = (100, 250, 600, 1500, 3000, 6000)
+ZIPF_EXPONENTS = (0.6, 0.7, 0.8, 0.9, 1.1)
+ZIPF_N = (1, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
+SERVICES = len(ZIPF_TEXTS) * len(ZIPF_EXPONENTS) + 1
+RARE_SERVICE_PRIOR = 0.03
+RARE_SERVICE_BOOST = 8.0
+
+BURST_REQUESTS = 200
+OUTSIDE_BURST = 24
+
+QUANTILES = 48
+TAIL_DTYPE = np.dtype(
+    [
+        ("score", "<f8", (QUANTILES,)),  # ascending
+        ("beyond", "<f8", (QUANTILES,)),  # share of accounts whose maximum is larger
+        ("threshold", "<f8"),  # beyond it the generalised Pareto tail holds
+        ("beyond_threshold", "<f8"),
+        ("scale", "<f8"),
+        ("shape", "<f8"),
+    ]
+)
+
+DTYPE = np.dtype(
+    [
+        ("weight", "<f8", (len(PAIRS), KNOTS, 1 + len(FEATURES))),  # bias first
+        ("low", "<f8", (len(FEATURES),)),
+        ("high", "<f8", (len(FEATURES),)),
+        ("null", "<f8", (len(FEATURES),)),
+        ("prior", "<f8", (len(RIVALS),)),
+        ("log_n", "<f8", (len(ZIPF_N),)),
+        ("zipf_repeats", "<f8", (SERVICES, len(ZIPF_N))),
+        ("zipf_log_prior", "<f8", (SERVICES,)),
+        ("tail", TAIL_DTYPE, (len(HEADS),)),
+        ("combined", TAIL_DTYPE),
+    ]
+)
+"""Everything a decision needs, as one record of numbers."""
+
+_BATCH = len(PAIRS) - 1
+_MANY_SORTED = len(PAIRS) - 2
+_SORTED = len(HEADS) - 1
+_N = F["n"]
+_REPEATS = F["repeats"]
+_WINDOW = F["window"]
+_WINDOW_REPEATS = F["window_repeats"]
+_RUN = F["run"]
+_USERS = F["users"]
+_OUTSIDE = F["outside_burst"]
+
+
+def zipf_repeats(texts: int, exponent: float) -> NDArray[np.float64]:
+    """Expected repeats among n draws of `texts` questions with Zipf popularity, at each of `ZIPF_N`."""
+    popularity = np.arange(1, texts + 1) ** -exponent
+    popularity /= popularity.sum()
+    return np.array([n + np.expm1(-n * popularity).sum() for n in ZIPF_N])
+
+
+def blank_model() -> NDArray[Any]:
+    """A model of shape `(1,)` with its constants filled in: no weights and no tails yet."""
+    model = np.zeros(1, DTYPE)
+    for name, scale in SCALES.items():
+        for field, value in zip(("low", "high", "null"), scale, strict=True):
+            model[field][0, F[name]] = value
+    model["prior"][0] = PRIORS
+    model["log_n"][0] = [portable_math.log(float(n)) for n in ZIPF_N]
+    grid = [(texts, exponent) for texts in ZIPF_TEXTS for exponent in ZIPF_EXPONENTS] + [(10_000, 0.2)]
+    for k, (texts, exponent) in enumerate(grid):
+        model["zipf_repeats"][0, k] = zipf_repeats(texts, exponent)
+    model["zipf_log_prior"][0, :-1] = portable_math.log(1.0 / (SERVICES - 1))
+    model["zipf_log_prior"][0, -1] = portable_math.log(RARE_SERVICE_PRIOR)
+    return model
+
+
+@kernel
+def logistic(model: Record, pair: Scalar, x: Vector) -> Scalar:
+    """Log-likelihood ratio of extraction against the rival of `PAIRS[pair]`, for statistics `x`."""
+    position: Scalar = portable_math.log(max(x[_N], 1.0)) / LN2 - FIRST_KNOT
+    position = min(max(position, 0.0), KNOTS - 1.0)
+    left: Scalar = min(np.int64(position), KNOTS - 2)
+    part = position - left
+    a = model["weight"][pair, left]
+    b = model["weight"][pair, left + 1]
+    total = a[0] * (1.0 - part) + b[0] * part
+    for j in range(len(FEATURES)):
+        w = a[j + 1] * (1.0 - part) + b[j + 1] * part
+        if w != 0.0:
+            total += w * (min(max(x[j], model["low"][j]), model["high"][j]) - model["null"][j])
+    return total
+
+
+@kernel
+def _negative_binomial(count: Scalar, mean: Scalar, size: Scalar) -> Scalar:
+    """Log-probability of `count` under a negative binomial of that mean and dispersion, less its factorial."""
+    mean = max(mean, 1e-3)
+    return (
+        portable_math.log_gamma(count + size)
+        - portable_math.log_gamma(size)
+        + size * portable_math.log(size / (size + mean))
+        + count * portable_math.log(mean / (size + mean))
+    )
+
+
+@kernel
+def _interpolated(model: Record, service: Scalar, log_n: Scalar) -> Scalar:
+    """Expected repeats of a service of the grid, linear in log n."""
+    knots = model["log_n"]
+    k = 0
+    while k < len(ZIPF_N) - 2 and log_n > knots[k + 1]:
+        k += 1
+    part = min(max((log_n - knots[k]) / (knots[k + 1] - knots[k]), 0.0), 1.0)
+    values = model["zipf_repeats"][service]
+    return values[k] * (1.0 - part) + values[k + 1] * part
+
+
+@kernel
+def recurrence(model: Record, x: Vector) -> Scalar:
+    """Log-likelihood ratio of a deduplicated list against a service whose users ask popular things again."""
+    n = max(x[_N], 1.0)
+    window = x[_WINDOW]
+    repeats = x[_WINDOW_REPEATS]
+    seen_share = min(1.0, 256.0 / max(n - x[_REPEATS], 1.0))
+    log_now = portable_math.log(n)
+    log_before = portable_math.log(max(n - window, 1.0))
+    service = -1e9
+    for k in range(SERVICES):
+        mean = (_interpolated(model, k, log_now) - _interpolated(model, k, log_before)) * seen_share
+        log_prior = model["zipf_log_prior"][k]
+        if k == SERVICES - 1 and x[_USERS] > 0.0:
+            log_prior += portable_math.log(RARE_SERVICE_BOOST)
+        service = portable_math.log_add(service, log_prior + _negative_binomial(repeats, mean, 10.0))
+    extraction = portable_math.log(0.85) + _negative_binomial(repeats, 0.012 * window, 0.5)
+    for rate in (0.06, 0.12, 0.22):
+        asked_again = portable_math.log(0.05) + _negative_binomial(repeats, rate * window, 6.0)
+        extraction = portable_math.log_add(extraction, asked_again)
+    again = 20.0 * min(max(x[_RUN] - 0.5, 0.0), 1.0)
+    return min(max(extraction - max(service, -60.0) - again, -20.0), 25.0)
+
+
+@kernel
+def judge(model: Record, x: Vector, ratios: Vector, scores: Vector) -> None:
+    """Write each head's log-likelihood ratios against the rivals, and its score.
+
+    `ratios` has shape `(heads, rivals)`, `scores` `(heads,)`. A score is `SILENT` where the head may not speak yet: too
+    few requests, or nothing outside one burst (the first night of an evaluation).
+    """
+    service = recurrence(model, x)
+    batch = logistic(model, _BATCH, x)
+    may_speak = x[_N] >= BURST_REQUESTS or x[_OUTSIDE] >= OUTSIDE_BURST
+    for head in range(len(HEADS)):
+        ratios[head, 0] = logistic(model, head, x)
+        ratios[head, 1] = service
+        ratios[head, 2] = batch
+        if head == _SORTED:
+            ratios[head, 1] = logistic(model, _MANY_SORTED, x) + min(max(service, -20.0), 10.0)
+        total = -1e9
+        for k in range(len(RIVALS)):
+            total = portable_math.log_add(total, portable_math.log(model["prior"][k]) - ratios[head, k])
+        scores[head] = -total if may_speak and x[_N] >= LEAST_REQUESTS[head] else SILENT
+
+
+@kernel
+def judge_all(model: Record, looks: Vector, scores: Vector) -> None:
+    """Scores of many looks: `looks` has shape `(n, features)`, `scores` `(n, heads)`."""
+    ratios = np.zeros((len(HEADS), len(RIVALS)))
+    for i in range(len(looks)):
+        judge(model, looks[i], ratios, scores[i])
+
+
+@kernel
+def strongest_rival(model: Record, ratios: Vector) -> Scalar:
+    """Index of the organic explanation that is hardest to reject, from one head's ratios."""
+    best = 0
+    for k in range(1, len(RIVALS)):
+        if portable_math.log(model["prior"][k]) - ratios[k] > portable_math.log(model["prior"][best]) - ratios[best]:
+            best = k
+    return best

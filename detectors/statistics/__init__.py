@@ -1,0 +1,1 @@
+"""One statistic a file: its record, its update, its value, and its River estimator."""

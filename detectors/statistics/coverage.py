@@ -1,0 +1,127 @@
+"""Coverage: how much of the embedding space the account's requests spread over.
+
+The expected distance of two independent requests of a stream is the sum over the code's bits of 2 p (1 - p), p being
+the bit's share of ones: the yardstick of von Neumann's ratio, and by itself the breadth of the traffic. The decayed
+shares forget with a half-life of 88 requests (factor 127/128), so an account that is taken over is soon measured by its
+new self. Beside them stand the sums that add up over accounts (campaigns pool them), the novelty of each request
+against the account's own past, and how many of 256 cells of the space were ever entered.
+
+Direction is not kept: "looks like a maths question" must not convict.
+
+Null: a broad stream has breadth near 1 (in units of half the code's bits) and goes on entering new cells; a heartbeat
+has 0. Bytes: 872. Cost: two passes over 256 small integers a request.
+
+References
+----------
+[^1]: Good, I. J. (1953). The population frequencies of species and the estimation of population parameters.
+      Biometrika 40. (The share of first visits estimates the unseen mass.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.kernel import Code, Record, Scalar, Vector, kernel
+from detectors.statistics.memory import ABSENT, RING
+
+BITS = 256
+FULL = 65535
+MAX_TOTAL = 254
+RATE = 1.0 / 128.0
+KEEP = 127.0 / 128.0
+
+DTYPE = np.dtype(
+    [
+        ("weight", "<f8"),  # sum of the decayed weights
+        ("weight2", "<f8"),  # sum of their squares
+        ("share", "<u2", (BITS,)),  # decayed share of ones, of 65535 x weight
+        ("requests", "<i8"),
+        ("stride", "<i8"),  # every stride-th request is in `ones`
+        ("total", "<i8"),  # requests in `ones`
+        ("ones", "u1", (BITS,)),  # of them, those with the bit set: adds over accounts
+        ("novelty", "<f8"),  # decayed distance to the nearest of the sample, in bits
+        ("novelty_weight", "<f8"),
+        ("fresh", "<f8"),  # decayed share of requests that entered a cell never entered before
+        ("cells", "<u8", (4,)),
+    ]
+)
+
+
+@kernel
+def _add_to_sums(s: Record, code: Code) -> None:
+    """Add every stride-th request to the sums; when a byte could overflow, halve them and double the stride."""
+    if s["stride"] == 0:
+        s["stride"] = 1
+    s["requests"] += 1
+    if s["requests"] % s["stride"] != 0:
+        return
+    ones = s["ones"]
+    for word in range(4):
+        x = code[word]
+        for b in range(64):
+            j = word * 64 + b
+            ones[j] = np.uint8(np.int64(ones[j]) + np.int64((x >> np.uint64(b)) & np.uint64(1)))
+    s["total"] += 1
+    if s["total"] >= MAX_TOTAL:
+        s["total"] = s["total"] // 2
+        s["stride"] *= 2
+        for j in range(BITS):
+            ones[j] = np.uint8(np.int64(ones[j]) // 2)
+
+
+@kernel
+def update(s: Record, code: Code, distances: Vector) -> None:
+    """Take one request's code, and its distances from `memory.recall`."""
+    s["weight"] = s["weight"] * KEEP + RATE
+    s["weight2"] = s["weight2"] * KEEP * KEEP + RATE * RATE
+    share = s["share"]
+    for word in range(4):
+        x = code[word]
+        for b in range(64):
+            bit = np.int64((x >> np.uint64(b)) & np.uint64(1))
+            j = word * 64 + b
+            held = np.int64(share[j])
+            share[j] = np.uint16(held + ((bit * FULL - held + 64) >> 7))
+    _add_to_sums(s, code)
+    nearest = ABSENT
+    for k in range(RING, len(distances)):
+        nearest = min(nearest, distances[k])
+    if nearest < ABSENT:
+        s["novelty"] = s["novelty"] * KEEP + RATE * np.float64(nearest)
+        s["novelty_weight"] = s["novelty_weight"] * KEEP + RATE
+    cell = np.int64(code[0] & np.uint64(255))
+    place = cell // 64
+    mask = np.uint64(1) << np.uint64(cell % 64)
+    is_fresh = 0.0
+    if (s["cells"][place] & mask) == np.uint64(0):
+        s["cells"][place] |= mask
+        is_fresh = 1.0
+    s["fresh"] = s["fresh"] * KEEP + RATE * is_fresh
+
+
+@kernel
+def spread_of(share: Vector, weight: Scalar, weight2: Scalar) -> Scalar:
+    """Expected Hamming distance of two requests, from decayed shares of ones; 0 before there are two."""
+    if weight <= 0.0 or weight * weight <= weight2 * 1.000001:
+        return 0.0
+    scale = 1.0 / (FULL * weight)
+    total = 0.0
+    for j in range(BITS):
+        p = np.float64(share[j]) * scale
+        if p > 1.0:
+            p = 1.0
+        total += 2.0 * p * (1.0 - p)
+    effective = weight * weight / weight2
+    return total * effective / (effective - 1.0)
+
+
+@kernel
+def expected_distance(s: Record) -> Scalar:
+    """Expected Hamming distance of two of the account's recent requests, in bits; 0 before there are two."""
+    return spread_of(s["share"], s["weight"], s["weight2"])
+
+
+@kernel
+def novelty(s: Record) -> Scalar:
+    """Mean distance to the nearest sampled old request, in units of 128 bits; 0 before there is a sample."""
+    return s["novelty"] / s["novelty_weight"] / 128.0 if s["novelty_weight"] > 0.0 else 0.0
