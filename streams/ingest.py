@@ -1,0 +1,319 @@
+"""Raw records to the rows that the detectors read; what cannot become one is sorted out, never dropped.
+
+Three things can come of a record: a row of the batch, a dead letter with its reason, or (on a keyed topic) a misplaced
+record that has to go back to the topic under its account's key, because an account's requests must meet in one
+partition, in order. One bad record never touches its neighbours.
+
+Text is embedded here and then forgotten: the batch holds 256 sign bits of it and its length.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from detectors.embedding import Supplied, TextEmbedder, check_vectors, decode_embeddings
+from detectors.encoder import Encoder
+from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, EventBatch
+from schemas.dead_letter import DeadLetterReason
+from schemas.origin import Origin, read_origin
+from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request, user_text
+
+log = logging.getLogger(__name__)
+
+CHARACTERS_PER_TOKEN: Final = 4.2
+"""Usual length of a token in English: what the length is guessed from when only input tokens are known."""
+
+NO_IDENTIFIER: Final = frozenset({"", "None", "none", "null", "NULL"})
+"""What gateways write where there is no id; it must not make all their requests one."""
+
+# Hashes of an (account, id, time) and of a place in the log must not meet.
+_BY_ID: Final = 1
+_BY_PLACE: Final = 2
+
+
+class Record(Protocol):
+    """A record as a Kafka client or a file gives it. `timestamp` is epoch milliseconds, -1 when unknown."""
+
+    @property
+    def topic(self) -> str:
+        """Topic, or the name of the file."""
+
+    @property
+    def partition(self) -> int:
+        """Partition, 0 in a file."""
+
+    @property
+    def offset(self) -> int:
+        """Offset, or the number of the line."""
+
+    @property
+    def timestamp(self) -> int:
+        """The record's own time."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The account's UTF-8 bytes on a keyed topic."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The request event as JSON."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Only those of `schemas.origin` are read."""
+
+
+class DeadLetter(NamedTuple):
+    """A record that cannot be scored; `detail` holds nothing of its content."""
+
+    record: Record
+    reason: DeadLetterReason
+    detail: str
+
+
+class Ingested(NamedTuple):
+    """What came of some records: every one of them is in exactly one of the three."""
+
+    batch: EventBatch
+    dead: list[DeadLetter]
+    misplaced: list[tuple[Record, str]]
+    """Records to send back to the topic under the account beside them, with `origin_of` in their headers."""
+
+
+class _Content(NamedTuple):
+    """What the content of some events comes to, row by row."""
+
+    codes: NDArray[np.uint64]
+    lengths: list[float]
+    blank: NDArray[np.bool_]
+    refused: dict[int, Rejected]
+
+
+class Ingest:
+    """Reads records into batches. Keeps nothing between calls but the embedder's cache of words.
+
+    Parameters
+    ----------
+    encoder
+        The baseline's. Embeddings of another model than its are dead letters.
+    embedder
+        Text model for events that bring a prompt; None when only embeddings are expected.
+    limits
+        See `RequestLimits`.
+    expected_partition
+        Partition that a key belongs on. None for files, where nothing is misplaced.
+    embedding_model
+        Model of embeddings that do not name theirs; the encoder's when None.
+
+    Raises
+    ------
+    ValueError
+        The text model has the name of the baseline's model and another dimension.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        embedder: TextEmbedder | None,
+        limits: RequestLimits = RequestLimits(),  # noqa: B008 - immutable
+        expected_partition: Callable[[bytes], int] | None = None,
+        embedding_model: str | None = None,
+    ) -> None:
+        if embedder and embedder.name == encoder.model and embedder.dimension != encoder.dimension:
+            sizes = f"{embedder.dimension} numbers, the baseline has {encoder.dimension}"
+            raise ValueError(f"the text model {embedder.name} gives {sizes}")
+        self._encoder = encoder
+        self._embedder = embedder
+        self._limits = limits
+        self._expected_partition = expected_partition
+        self._default_model = embedding_model or encoder.model
+
+    def __call__(self, records: Sequence[Record]) -> Ingested:
+        """Sort `records` into a batch, in the order given, dead letters and misplaced ones. No record makes it raise."""
+        dead: list[DeadLetter] = []
+        misplaced: list[tuple[Record, str]] = []
+        kept: list[Record] = []
+        events: list[RequestEvent] = []
+        for record in records:
+            try:
+                event = self._read(record)
+                if self._is_misplaced(record, event.account):
+                    misplaced.append((record, event.account))
+                    continue
+            except Rejected as rejected:
+                dead.append(DeadLetter(record, rejected.reason, rejected.detail))
+            except Exception as error:  # one record must not stop the batch
+                dead.append(DeadLetter(record, DeadLetterReason.INTERNAL, _unexpected(record, error)))
+            else:
+                kept.append(record)
+                events.append(event)
+        content = self._content(kept, events)
+        dead += [DeadLetter(kept[row], bad.reason, bad.detail) for row, bad in sorted(content.refused.items())]
+        return Ingested(_batch(kept, events, content), dead, misplaced)
+
+    def _read(self, record: Record) -> RequestEvent:
+        if not record.value:
+            raise Rejected(DeadLetterReason.EMPTY, "no value")
+        return decode_request(record.value, self._limits, record.timestamp)
+
+    def _is_misplaced(self, record: Record, account: str) -> bool:
+        if self._expected_partition is None:
+            return False
+        key = account.encode()
+        return record.key != key or record.partition != self._expected_partition(key)
+
+    def _content(self, records: Sequence[Record], events: Sequence[RequestEvent]) -> _Content:
+        """Embed and encode what the events bring."""
+        refused: dict[int, Rejected] = {}
+        lengths: list[float] = []
+        texts: dict[int, str] = {}
+        supplied: dict[int, bytes | list[float]] = {}
+        for row, event in enumerate(events):
+            text = None
+            try:
+                text = user_text(event)
+                if event.embedding is None and text is not None:
+                    self._check_text_model()
+                    texts[row] = text
+            except Rejected as rejected:
+                # Token ids beside an embedding do no harm: the embedding says it all.
+                if event.embedding is None:
+                    refused[row] = rejected
+            except Exception as error:  # one record must not stop the batch
+                refused[row] = Rejected(DeadLetterReason.INTERNAL, _unexpected(records[row], error))
+            if event.embedding is not None and row not in refused:
+                if (event.embedding_model or self._default_model) == self._encoder.model:
+                    supplied[row] = event.embedding
+                else:
+                    refused[row] = Rejected(DeadLetterReason.EMBEDDING_MODEL, "not the baseline's embedding model")
+            lengths.append(_length(text, event.input_tokens))
+        codes, blank = self._codes(records, texts, supplied, refused)
+        return _Content(codes, lengths, blank, refused)
+
+    def _check_text_model(self) -> None:
+        if self._embedder is None:
+            raise Rejected(DeadLetterReason.NO_EMBEDDER, "text, and no text model is set up; send embeddings")
+        if self._embedder.name != self._encoder.model:
+            raise Rejected(DeadLetterReason.EMBEDDING_MODEL, "the text model is not the baseline's embedding model")
+
+    def _codes(
+        self,
+        records: Sequence[Record],
+        texts: dict[int, str],
+        supplied: dict[int, bytes | list[float]],
+        refused: dict[int, Rejected],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Codes of all rows (zeros where there is no content) and which are blank; adds to `refused`."""
+        dimension = self._encoder.dimension
+        vectors, verdicts = decode_embeddings(list(supplied.values()), dimension)
+        rows = list(supplied)
+        for row, verdict in zip(rows, verdicts.tolist(), strict=True):
+            if verdict == Supplied.WRONG_DIMENSION:
+                detail = f"{_size(supplied[row])}, the baseline's model has {dimension} numbers"
+                refused[row] = Rejected(DeadLetterReason.DIMENSION, detail)
+            elif verdict == Supplied.NOT_FINITE:
+                refused[row] = Rejected(DeadLetterReason.EMBEDDING, "NaN or infinite numbers")
+        if texts:
+            text_vectors = self._embed(records, texts, refused)
+            text_verdicts = check_vectors(text_vectors)
+            for row, verdict in zip(texts, text_verdicts.tolist(), strict=True):
+                if verdict == Supplied.NOT_FINITE and row not in refused:
+                    refused[row] = Rejected(DeadLetterReason.INTERNAL, "the text model gave NaN or infinite numbers")
+            rows += texts
+            vectors = np.concatenate([vectors, text_vectors])
+            verdicts = np.concatenate([verdicts, text_verdicts])
+        codes = np.zeros((len(records), 4), np.uint64)
+        blank = np.ones(len(records), np.bool_)
+        good = np.flatnonzero(verdicts == Supplied.GOOD)
+        if len(good):
+            at = np.array(rows)[good]
+            codes[at] = self._encoder.encode(vectors if len(good) == len(vectors) else vectors[good])
+            blank[at] = False
+        return codes, blank
+
+    def _embed(
+        self, records: Sequence[Record], texts: dict[int, str], refused: dict[int, Rejected]
+    ) -> NDArray[np.float32]:
+        """Embed all texts at once; when that fails, one by one, so that only the text at fault is refused."""
+        assert self._embedder is not None  # noqa: S101 - texts are only collected with an embedder
+        try:
+            return np.ascontiguousarray(self._embedder.embed(list(texts.values())), np.float32)
+        except Exception as error:
+            log.warning("embedding a batch failed, going text by text: %s", type(error).__name__)
+        vectors = np.zeros((len(texts), self._encoder.dimension), np.float32)
+        for i, (row, text) in enumerate(texts.items()):
+            try:
+                vectors[i] = self._embedder.embed([text])[0]
+            except Exception as error:  # one record must not stop the batch
+                refused[row] = Rejected(DeadLetterReason.INTERNAL, _unexpected(records[row], error))
+        return vectors
+
+
+def _batch(records: list[Record], events: list[RequestEvent], content: _Content) -> EventBatch:
+    """Rows of all events that were not refused."""
+    columns = np.zeros(len(events), EVENT_DTYPE)
+    ids = [_identifier(event.id) for event in events]
+    columns["time"] = [event.time for event in events]
+    columns["offset"] = [record.offset for record in records]
+    columns["identity"] = [_identity(*row) for row in zip(records, events, ids, strict=True)]
+    columns["end_user"] = [_hash(_identifier(event.end_user)) for event in events]
+    columns["code"] = content.codes
+    columns["length"] = content.lengths
+    columns["output_tokens"] = [UNKNOWN if e.output_tokens is None else e.output_tokens for e in events]
+    columns["endpoint"] = [_hash(event.endpoint or "", bits=32) for event in events]
+    columns["flags"] = [FAILED if event.failed else 0 for event in events]
+    columns["flags"] |= np.where(content.blank, np.uint32(NO_CONTENT), np.uint32(0))
+    accounts = [event.account for event in events]
+    if content.refused:
+        rows = [row for row in range(len(events)) if row not in content.refused]
+        return EventBatch([accounts[row] for row in rows], [ids[row] for row in rows], columns[rows])
+    return EventBatch(accounts, ids, columns)
+
+
+def origin_of(record: Record) -> Origin:
+    """Where a record was first seen: what its headers say, else its own place."""
+    return (read_origin(record.headers) if record.headers else None) or Origin(
+        record.topic, record.partition, record.offset
+    )
+
+
+def _identity(record: Record, event: RequestEvent, identifier: str) -> int:
+    """Hash of (account, id, time), else of the record's first place in the log; lengths keep the parts apart."""
+    if identifier:
+        text = f"{len(event.account)}:{event.account}{event.time}:{identifier}"
+        return xxh3_64_intdigest(text.encode(), _BY_ID) or 1
+    topic, partition, offset = origin_of(record)
+    return xxh3_64_intdigest(f"{partition}:{offset}:{topic}".encode(), _BY_PLACE) or 1
+
+
+def _identifier(text: str | None) -> str:
+    return "" if text is None or text in NO_IDENTIFIER else text
+
+
+def _hash(text: str, bits: int = 64) -> int:
+    """Hash of a text, 0 for the empty one only."""
+    return (xxh3_64_intdigest(text.encode()) & ((1 << bits) - 1) or 1) if text else 0
+
+
+def _length(text: str | None, input_tokens: int | None) -> float:
+    if text is not None:
+        return float(len(text))
+    return CHARACTERS_PER_TOKEN * (input_tokens or 0)
+
+
+def _size(embedding: bytes | list[float]) -> str:
+    return f"{len(embedding)} bytes" if isinstance(embedding, bytes) else f"{len(embedding)} numbers"
+
+
+def _unexpected(record: Record, error: Exception) -> str:
+    """Log a fault of ours without anything of the record (an exception's message may quote it); return the detail."""
+    kind = type(error).__name__
+    log.error("%s[%d]@%d could not be read: %s", record.topic, record.partition, record.offset, kind)
+    return f"unexpected {kind}"
