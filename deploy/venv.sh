@@ -39,7 +39,7 @@ on_path() {
 
 # Interpreters that a version manager keeps without putting them on PATH.
 managed() {
-  local version=$1 candidate shim pattern
+  local version=$1 candidate shim
   local roots=("${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".* "${UV_PYTHON_INSTALL_DIR:-$HOME/.local/share/uv/python}/cpython-$version".*)
   shim=$(type -P "python$version" || true)
   if [[ $shim == */shims/* ]]; then roots+=("${shim%/shims/*}/versions/$version".*); fi

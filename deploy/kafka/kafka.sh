@@ -95,10 +95,10 @@ need_jars() {
   local unfinished
   unfinished=$(mktemp -d "$cache/unfinished.XXXXXX")
   echo "Fetching Apache Kafka's jars into $jars." >&2
-  if ! mvn --quiet --batch-mode -Dstyle.color=never --strict-checksums -f "$here/pom.xml" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$unfinished" >&2 </dev/null; then
+  if ! mvn --quiet --batch-mode --strict-checksums -f "$here/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$unfinished" >"$cache/maven.log" 2>&1 </dev/null; then
     rm -rf "$unfinished"
-    fail "Maven could not fetch the jars that $here/pom.xml names (its own words are above)"
+    fail "Maven could not fetch the jars that $here/pom.xml names, see $cache/maven.log: $(sed -n 's/.*\[ERROR\] //p' "$cache/maven.log" | head -1)"
   fi
   mv "$unfinished" "$jars" 2>/dev/null || rm -rf "$unfinished" # another run was quicker
 }
