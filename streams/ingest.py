@@ -136,7 +136,7 @@ class Ingest:
         self._default_model = embedding_model or encoder.model
 
     def __call__(self, records: Sequence[Record]) -> Ingested:
-        """Sort `records` into a batch, in the order given, dead letters and misplaced ones. No record makes it raise."""
+        """Sort `records` into a batch in the order given, dead letters and misplaced ones. No record makes it raise."""
         dead: list[DeadLetter] = []
         misplaced: list[tuple[Record, str]] = []
         kept: list[Record] = []

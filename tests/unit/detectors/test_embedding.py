@@ -137,7 +137,7 @@ def test_memory_of_words_is_bounded_and_keeps_neither_numbers_nor_long_words() -
         assert len(embedder._pieces) <= CACHED_WORDS
     assert (embedder.embed(words[:1]) == before).all()
     embedder.embed(["card 4111-1111-1111-1111 " + "q" * 30])
-    assert "▁card" in embedder._pieces
+    assert "card" in embedder._pieces
     assert not any("4111" in word or "qqq" in word for word in embedder._pieces)
 
 
