@@ -47,6 +47,8 @@ TEXT_PARTS: Final = frozenset({"text", "input_text"})
 # different broken names would become one account. `$` alone would allow a final line feed.
 _ACCOUNT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*$(?!\n)"
 
+# The bounds are checked in code, where they have a reason of their own.
+Time = Annotated[int, Meta(extra_json_schema={"minimum": EARLIEST_TIME, "exclusiveMaximum": LATEST_TIME})]
 Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS)]
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
@@ -86,7 +88,7 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         The text, or the list of messages, or a list of texts. Only the last user turn is embedded, then it is dropped.
     """
 
-    time: int
+    time: Time
     account: Annotated[str, Meta(min_length=1, max_length=MAX_ACCOUNT_CHARACTERS, pattern=_ACCOUNT_PATTERN)]
     id: Name | None = None
     org: Name | None = None
