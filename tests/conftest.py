@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first call of a compiled function takes seconds, so a limit on each example would fail at random. In CI the
+# examples are the same every time: a change is not refused for a fault that another one brought.
+settings.register_profile("stillwatch", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("stillwatch")
 
 TESTS = Path(__file__).parent
 
