@@ -114,12 +114,21 @@ listening() {
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
+# A small system has no ps, and only Linux has /proc.
+command_line() {
+  if [[ -d /proc/self ]]; then
+    { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null
+  else
+    ps -ww -o args= -p "$1"
+  fi
+}
+
 # The process id of this folder's broker, when it runs. The command line is compared too: after a reboot the number in
 # the file may be another program's.
 running() {
   local pid
   pid=$(cat "$folder/pid" 2>/dev/null) || return 1
-  [[ "$(ps -ww -o args= -p "$pid" 2>/dev/null)" == *"kafka.Kafka $folder/server.properties" ]] && echo "$pid"
+  [[ "$(command_line "$pid")" == *"kafka.Kafka $folder/server.properties"* ]] && echo "$pid"
 }
 
 write_configuration() {
