@@ -25,7 +25,7 @@ class DeadLetterReason(StrEnum):
     """The record is not JSON (NaN and Infinity are not), even after repairing broken characters."""
 
     TOO_DEEP = "too_deep"
-    """JSON nested deeper than the parser follows."""
+    """The parser ran out of stack. Deep nesting alone does not cause it: what is too deep is read as null."""
 
     SCHEMA = "schema"
     """A field is missing, has the wrong type, or is outside its limits."""

@@ -34,8 +34,8 @@ UNKNOWN_TIME: Final = -1
 """The timestamp of a record that has none, as Kafka writes it."""
 
 MAX_NESTING: Final = 100
-"""Deepest JSON that is read. Far below the parser's own limit, which depends on how deep the caller's stack is: what is
-refused must not differ between a live worker and a replay."""
+"""What is nested deeper is read as null: nothing of ours is, and nobody may hide behind a deep tool description. Far
+below the parser's own limit, which depends on how deep the caller's stack is, so that live and replay agree."""
 
 FIRST_FAILED_STATUS: Final = 400
 
@@ -149,8 +149,9 @@ _DECODER: Final = msgspec.json.Decoder(RequestEvent)
 def decode_request(value: bytes, limits: RequestLimits, record_time: int = UNKNOWN_TIME) -> RequestEvent:
     """Read one request event.
 
-    Broken characters (lone surrogates, bytes that are no UTF-8) are replaced by U+FFFD and the event is read all the
-    same: who can put one character into a prompt must not be able to hide behind it.
+    Broken characters (lone surrogates, bytes that are no UTF-8) are replaced by U+FFFD, what is nested deeper than
+    `MAX_NESTING` by null, and the event is read all the same: who can put one character into a prompt, or a strange
+    description of a tool beside it, must not be able to hide behind it.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def decode_request(value: bytes, limits: RequestLimits, record_time: int = UNKNO
     if len(value) > limits.record_bytes:
         raise Rejected(DeadLetterReason.OVERSIZE, f"{len(value)} bytes, at most {limits.record_bytes} are read")
     if value.count(b"[") + value.count(b"{") > MAX_NESTING and nesting(value) > MAX_NESTING:
-        raise Rejected(DeadLetterReason.TOO_DEEP, f"nested deeper than {MAX_NESTING}")
+        value = prune(value)
     try:
         event = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -215,6 +216,8 @@ def _check_clock(time: int, limits: RequestLimits, record_time: int) -> None:
         raise Rejected(DeadLetterReason.CLOCK, f"more than {limits.clock_skew_ms} ms after the record's own timestamp")
 
 
+_ESCAPED_BACKSLASH: Final = rb"\\"
+_PLACEHOLDER: Final = b"\0\0"
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(_STEP))
 
@@ -233,11 +236,43 @@ def nesting(value: bytes) -> int:
     return max(accumulate(steps), default=0)
 
 
+_MARK: Final = re.compile(rb'["\[\]{}]')
+
+
+def prune(value: bytes, limit: int = MAX_NESTING) -> bytes:
+    r"""Replace what is nested deeper than `limit` in a JSON text by null; linear in the length.
+
+    Examples
+    --------
+    >>> prune(rb'{"a": [[1], "]["], "b": {}}', 2)
+    b'{"a": [null, "]["], "b": {}}'
+    """
+    # Same length as the text, with no quotes but those that open and close strings.
+    masked = value.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER).replace(rb"\"", _PLACEHOLDER)
+    kept: list[bytes] = []
+    start = depth = 0
+    in_string = False
+    for mark in _MARK.finditer(masked):
+        if mark[0] == b'"':
+            in_string = not in_string
+        elif in_string:
+            continue
+        elif mark[0] in b"[{":
+            depth += 1
+            if depth == limit + 1:
+                kept += value[start : mark.start()], b"null"
+        else:
+            if depth == limit + 1:
+                start = mark.end()
+            depth -= 1
+    if depth <= limit:
+        kept.append(value[start:])
+    return b"".join(kept)
+
+
 _HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW: Final = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE_SURROGATE: Final = re.compile(rb"%s(?!%s)|(?<!%s)%s" % (_HIGH, _LOW, _HIGH, _LOW))
-_ESCAPED_BACKSLASH: Final = rb"\\"
-_PLACEHOLDER: Final = b"\0\0"
 
 
 def repair_text(value: bytes) -> bytes:

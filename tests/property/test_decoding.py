@@ -16,7 +16,7 @@ from detectors.encoder import Encoder, rotation_signs
 from detectors.events import FAILED, NO_CONTENT
 from schemas.dead_letter import dead_letter_headers
 from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
-from schemas.request import nesting, repair_text
+from schemas.request import nesting, prune, repair_text
 from streams.ingest import Ingest, origin_of
 
 TIME = 1_790_812_856_423
@@ -152,6 +152,20 @@ def depth(value: Any) -> int:
 def test_nesting_is_counted_as_a_parser_nests(value: Any) -> None:
     written = json.dumps(value)
     assert nesting(written.encode()) == depth(json.loads(written))
+
+
+def pruned(value: Any, limit: int) -> Any:
+    if isinstance(value, (dict, list)) and limit == 0:
+        return None
+    if isinstance(value, dict):
+        return {name: pruned(inner, limit - 1) for name, inner in value.items()}
+    return [pruned(inner, limit - 1) for inner in value] if isinstance(value, list) else value
+
+
+@given(jsons, st.integers(0, 4))
+def test_pruning_cuts_what_is_deeper_and_nothing_else(value: Any, limit: int) -> None:
+    left = json.loads(prune(json.dumps(value).encode(), limit))
+    assert json.dumps(left) == json.dumps(pruned(json.loads(json.dumps(value)), limit))
 
 
 @given(st.text(max_size=20), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))

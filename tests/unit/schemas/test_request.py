@@ -124,12 +124,22 @@ def test_a_long_record_is_refused_unparsed() -> None:
     assert refusal(b"x" * 101, limits=limits).reason is Reason.OVERSIZE
 
 
-@pytest.mark.parametrize("depth", [MAX_NESTING, 100_000])
-def test_deep_nesting_in_a_field_nobody_reads_is_refused_the_same_at_any_stack_depth(depth: int) -> None:
-    value = raw()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
-    assert refusal(value).reason is Reason.TOO_DEEP
-    shallower = raw()[:-1] + b',"x":' + b"[" * (MAX_NESTING - 1) + b"]" * (MAX_NESTING - 1) + b"}"
-    assert decode(shallower).account == "acct_7"
+@pytest.mark.parametrize("depth", [MAX_NESTING - 1, MAX_NESTING, 400_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"x":', b"}")])
+def test_nesting_of_any_depth_in_a_field_nobody_reads_does_not_hide_the_prompt(
+    depth: int, opening: bytes, closing: bytes
+) -> None:
+    depth = min(depth, 1_000_000 // len(opening + closing))
+    deep = opening * depth + b"1" + closing * depth
+    value = raw()[:-1] + b',"tools":' + deep + b',"prompt":"a \\"[{\\" \\\\","n":2}'
+    event = decode(value)
+    assert user_text(event) == 'a "[{" \\'
+    assert event.n == 2
+
+
+@pytest.mark.parametrize("ending", [b"", b"]]]]]]", b'"', b"}" * 300])
+def test_deep_nesting_that_is_not_closed_is_not_json(ending: bytes) -> None:
+    assert refusal(raw()[:-1] + b',"x":' + b"[" * 300 + ending).reason is Reason.NOT_JSON
 
 
 def test_brackets_inside_a_prompt_are_not_nesting() -> None:
