@@ -70,6 +70,8 @@ def test_embeddings_come_as_base64_or_as_a_list() -> None:
         (b"{", Reason.NOT_JSON),
         (b'{"time":NaN,"account":"a"}', Reason.NOT_JSON),
         (raw() + b" 7316", Reason.NOT_JSON),
+        (raw()[:-1] + b',"prompt":"\\ud83d \0"}', Reason.NOT_JSON),
+        (raw()[:-1] + b',"prompt":"\xff","x":"\0"}', Reason.NOT_JSON),
         (b"null", Reason.SCHEMA),
         (b"[7316]", Reason.SCHEMA),
         (b'{"account":"a"}', Reason.SCHEMA),
@@ -225,6 +227,8 @@ def test_parts_of_type_text_are_joined_and_images_are_dropped() -> None:
 def test_the_parts_shape_of_opentelemetry_and_gemini_is_read() -> None:
     assert text_of([{"role": "user", "parts": [{"type": "text", "content": "hello"}]}]) == "hello"
     assert text_of([{"role": "user", "parts": [{"text": "hello"}]}]) == "hello"
+    assert text_of([{"role": "user", "content": {"type": "text", "text": "hello"}}, {"role": "tool"}]) == "hello"
+    assert text_of([{"role": "system", "content": "x"}, "hello"]) == "hello"
 
 
 @pytest.mark.parametrize("odd", [5, {"type": ["text"], "text": "x"}, [[], None, 5, {"text": 7}], {"type": "text"}])
