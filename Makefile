@@ -98,7 +98,7 @@ bench: dev ## Measure requests a second by stage, and bytes of state an account
 
 .PHONY: schemas
 schemas: runtime ## Write schemas/published again from the code
-	@$(BIN)/python -m schemas.published
+	@$(BIN)/python -m schemas.publish
 
 .PHONY: baseline
 baseline: runtime ## Fit the default baseline again: make baseline EVENTS="history1.jsonl history2.jsonl"
