@@ -232,8 +232,8 @@ def _mean_rows(
 def load_wordllama() -> WordLlamaEmbedder:
     """Return the embedder of the weights that the `wordllama` package ships.
 
-    Takes 0.15 s and 80 MB, so keep what it returns. The only place of this package that touches files besides the baseline. The package is found but not imported: its
-    import sets up logging.
+    Takes 0.15 s and 80 MB, so keep what it returns. The only place of this package that touches files besides the
+    baseline. The package is found but not imported: its import sets up logging.
 
     Raises
     ------
