@@ -85,24 +85,29 @@ FEATURES = (
 )
 F = {name: i for i, name in enumerate(FEATURES)}
 
-FENCED = -1
-DUPLICATE = -2
-ACTIVITY = 0
-COVERED = 1
+FENCED, DUPLICATE, ADMITTED = 0, 1, 2
+"""What `admit` says of an event: applied before, logged twice, or to be counted."""
 
 
 @kernel
-def step(row: Record, event: Record, scratch: Vector) -> Scalar:
-    """Take one event: `FENCED`, `DUPLICATE`, `ACTIVITY` (it covered nothing) or `COVERED`.
-
-    `scratch` is int64 of shape `(32,)`, for the distances.
-    """
+def admit(row: Record, event: Record) -> Scalar:
+    """Say whether an event is to be counted; a duplicate moves the fence and nothing else."""
     header = row["header"]
     if event["offset"] <= header["offset"] and header["requests"] > 0:
         return FENCED
     if identity.is_known(row["identity"], event["identity"]):
         header["offset"] = event["offset"]
         return DUPLICATE
+    return ADMITTED
+
+
+@kernel
+def step(row: Record, event: Record, scratch: Vector) -> Scalar:
+    """Take an admitted event through the statistics; whether it covered something.
+
+    `scratch` is int64 of shape `(32,)`, for the distances.
+    """
+    header = row["header"]
     time = event["time"]
     gap = np.int64(-1)
     if header["requests"] == 0:
@@ -121,7 +126,7 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     if flags & FAILED:
         row["cadence"]["failed"] += 1
     if flags & (FAILED | NO_CONTENT):
-        return ACTIVITY
+        return False
     code = event["code"]
     length = np.float64(event["length"])
     log_length = portable_math.log(length + 1.0) if length > 0.0 else -1.0
@@ -133,7 +138,7 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     shape.update(row["shape"], log_length, np.int64(event["output_tokens"]), np.int64(event["endpoint"]))
     memory.remember(row["memory"], code)
     header["covered"] += 1
-    return COVERED
+    return True
 
 
 @kernel
@@ -199,7 +204,9 @@ def trace(row: Record, events: Vector, scratch: Vector, looks: Vector, at: Vecto
     """
     k = 0
     for i in range(len(events)):
-        if step(row, events[i], scratch) == COVERED and is_look(row["header"]["covered"]):
+        if admit(row, events[i]) != ADMITTED:
+            continue
+        if step(row, events[i], scratch) and is_look(row["header"]["covered"]):
             if k >= len(at):
                 break
             features(row, looks[k])

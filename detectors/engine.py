@@ -1,0 +1,335 @@
+"""The engine: batches of events in, alerts out, accounts' records between.
+
+Live scoring and replay run this same code. Records live in a slab of fixed capacity; one compiled loop takes a whole
+batch through it. An account that is not in the slab is looked up with the caller's `lookup`; when the slab is full the
+least recently used give way (CLOCK, Corbato 1968), and what was not yet saved of them waits, compressed, for the next
+snapshot.
+
+References
+----------
+[^1]: Corbato, F. J. (1968). A paging experiment with the Multics system. MIT Project MAC Report M-384.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import account, calibration, finding, portable_math, rivals, state
+from detectors.account import FEATURES
+from detectors.baseline import Baseline
+from detectors.events import EventBatch
+from detectors.report import Reporter
+from schemas.alert import Alert
+
+Lookup = Callable[[int, bytes], bytes | None]
+
+CHANGES = 64
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an operator decides.
+
+    Attributes
+    ----------
+    false_findings_per_1000_account_days
+        The knob: findings on honest accounts that can be lived with, for each 1,000 days on which
+        an account was active.
+    finding_quiet_hours
+        A finding closes when its account has not looked like extraction for so long; 72 hours span a weekend.
+    state_expiry_days
+        An account silent for longer starts anew. Must be longer than `finding_quiet_hours`.
+    """
+
+    false_findings_per_1000_account_days: float = 1.0
+    finding_quiet_hours: float = 72.0
+    state_expiry_days: float = 45.0
+
+    def __post_init__(self) -> None:
+        if not self.false_findings_per_1000_account_days > 0.0:
+            raise ValueError("false_findings_per_1000_account_days must be above 0")
+        if not 0.0 < self.finding_quiet_hours < 24.0 * self.state_expiry_days:
+            raise ValueError("finding_quiet_hours must be above 0 and shorter than state_expiry_days")
+
+    @property
+    def hash(self) -> str:
+        """Hash of the options, hex; named in each alert."""
+        return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:16]
+
+
+@dataclass
+class EngineCounters:
+    """What happened since the engine was made; nothing is lost silently."""
+
+    events: int = 0
+    fenced: int = 0
+    duplicates: int = 0
+    late: int = 0
+    expired: int = 0
+    cold_starts: int = 0
+    evictions: int = 0
+    unreadable_states: int = 0
+    encoder_changes: int = 0
+
+
+def none_known(partition: int, account: bytes) -> bytes | None:
+    """The lookup of an engine without a store."""
+    return None
+
+
+class Engine:
+    """Scores the events of any number of partitions.
+
+    Parameters
+    ----------
+    baseline
+        What to judge by.
+    options
+        What the operator decides.
+    lookup
+        Stored envelope of an account that is not in the slab, or None: `lookup(partition, account)`.
+    capacity
+        Rows of the slab, about 4 KB each.
+    """
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        options: EngineOptions | None = None,
+        *,
+        lookup: Lookup = none_known,
+        capacity: int = 20_000,
+    ) -> None:
+        if capacity < 2:
+            raise ValueError("capacity must be at least 2 rows")
+        self.baseline = baseline
+        self.options = options or EngineOptions()
+        self.counters = EngineCounters()
+        self._lookup = lookup
+        share = calibration.allowed_share(self.options.false_findings_per_1000_account_days, baseline.days_per_account)
+        self._policy = np.zeros(1, finding.POLICY_DTYPE)
+        self._policy["threshold"] = -portable_math.log(share)
+        self._policy["quiet_ms"] = int(self.options.finding_quiet_hours * HOUR_MS)
+        self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
+        self._report = Reporter(baseline, self.options.hash, share, float(self._policy["threshold"][0]))
+        self._slab = np.zeros(capacity, account.DTYPE)
+        self._referenced = np.zeros(capacity, np.uint8)
+        self._owner: list[tuple[int, str] | None] = [None] * capacity
+        self._free = list(range(capacity - 1, -1, -1))
+        self._hand = 0
+        self._slots: dict[int, dict[str, int]] = {}
+        self._dirty: dict[int, set[str]] = {}
+        self._spilled: dict[int, dict[bytes, bytes]] = {}
+        self._saving: dict[int, dict[bytes, bytes]] = {}
+        self._latest: dict[int, int] = {}
+        self._changes = np.zeros(CHANGES, finding.CHANGE_DTYPE)
+        self._counts = np.zeros(finding.COUNTS, np.int64)
+        self._scratch = np.zeros(32, np.int64)
+        self._blank = np.zeros(1, account.DTYPE)
+
+    @property
+    def accounts(self) -> int:
+        """Accounts in the slab."""
+        return len(self._slab) - len(self._free)
+
+    @property
+    def threshold(self) -> float:
+        """The surprise (-log of an organic share) at which a finding opens."""
+        return float(self._policy["threshold"][0])
+
+    def apply(self, partition: int, batch: EventBatch) -> list[Alert]:
+        """Take a batch through the accounts' records, in order; the alerts that it raises, in order.
+
+        An event at or below its account's fence (its last applied offset) was applied before and is skipped.
+        """
+        alerts: list[Alert] = []
+        begin = 0
+        while begin < len(batch):
+            slots, end = self._slots_of(partition, batch, begin)
+            events = batch.columns[begin:end]
+            done = 0
+            while done < len(events):
+                done, count = finding.run(
+                    self._slab, slots, events, done, self.baseline.model[0], self._policy[0], self._changes,
+                    self._counts, self._scratch, self._blank,
+                )  # fmt: skip
+                for change in self._changes[:count]:
+                    at = begin + int(change["event"])
+                    alerts.append(self._report(change, batch.accounts[at], batch.ids[at], partition))
+            self._dirty.setdefault(partition, set()).update(batch.accounts[begin:end])
+            begin = end
+        if len(batch):
+            self._latest[partition] = max(self._latest.get(partition, 0), int(batch.columns["time"].max()))
+        self._count()
+        return alerts
+
+    def snapshot(self, partition: int) -> list[tuple[bytes, bytes]]:
+        """(account, envelope) of every state that changed since the last snapshot; they count as saved from here on.
+
+        Whoever fails to store them says so with `mark_dirty` before the next snapshot.
+        """
+        saving = self._spilled.pop(partition, {})
+        slots = self._slots.get(partition, {})
+        for name in self._dirty.pop(partition, ()):
+            slot = slots.get(name)
+            if slot is not None:
+                saving[name.encode()] = self._seal(slot)
+        self._saving[partition] = saving
+        return list(saving.items())
+
+    def mark_dirty(self, partition: int, accounts: Iterable[bytes]) -> None:
+        """These states of the last snapshot were not stored: they belong into the next one."""
+        saving = self._saving.get(partition, {})
+        slots = self._slots.get(partition, {})
+        for key in accounts:
+            name = key.decode()
+            if name in slots:
+                self._dirty.setdefault(partition, set()).add(name)
+            elif key in saving:
+                self._spilled.setdefault(partition, {}).setdefault(key, saving[key])
+
+    def pending(self) -> int:
+        """Number of changed states that wait for a snapshot."""
+        return sum(map(len, self._dirty.values())) + sum(map(len, self._spilled.values()))
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition that another worker owns now, saved or not."""
+        for slot in self._slots.pop(partition, {}).values():
+            self._release(slot)
+        for held in (self._dirty, self._spilled, self._saving, self._latest):
+            held.pop(partition, None)
+
+    def close_all(self) -> list[Alert]:
+        """At the end of a bounded replay: the closings that are due by the latest event of each partition."""
+        alerts = []
+        for partition, slots in sorted(self._slots.items()):
+            waiting = self._spilled.get(partition, {})
+            rows = {name: self._slab[slot : slot + 1] for name, slot in slots.items()}
+            rows |= {key.decode(): self._unseal(envelope) for key, envelope in waiting.items()}
+            latest = self._latest.get(partition, 0)
+            for name, row in sorted(rows.items()):
+                count = finding.close_if_due(
+                    row, 0, self.baseline.model[0], self._policy[0], latest, 0, self._changes, 0
+                )
+                alerts += [self._report(change, name, "", partition) for change in self._changes[:count]]
+        return alerts
+
+    def trace(self, batch: EventBatch, name: str) -> list[dict[str, float]]:
+        """Statistics, scores and surprise of one account at each of its looks, from events alone.
+
+        Keys: the names of `account.FEATURES`, `time`, `index` (in the batch), each head of `rivals.HEADS` as
+        `score/HEAD`, each ratio as `ratio/HEAD/RIVAL`, `surprise` and `threshold`.
+        """
+        own = np.flatnonzero(np.array([a == name for a in batch.accounts], bool))
+        row = np.zeros(1, account.DTYPE)
+        looks = np.zeros((len(own) // 4 + 1, len(FEATURES)))
+        at = np.zeros(len(looks), np.int64)
+        events = batch.columns[own]
+        count = account.trace(row[0], events, self._scratch, looks, at)
+        model = self.baseline.model[0]
+        ratios = np.zeros((len(rivals.HEADS), len(rivals.RIVALS)))
+        scores = np.zeros(len(rivals.HEADS))
+        table = []
+        for k in range(count):
+            rivals.judge(model, looks[k], ratios, scores)
+            line = {feature: float(x) for feature, x in zip(FEATURES, looks[k], strict=True)}
+            line |= {"time": float(events["time"][at[k]]), "index": float(own[at[k]])}
+            for h, head in enumerate(rivals.HEADS):
+                line[f"score/{head}"] = float(scores[h])
+                line |= {f"ratio/{head}/{rival}": float(ratios[h, r]) for r, rival in enumerate(rivals.RIVALS)}
+            line["surprise"] = float(calibration.surprise(model, scores))
+            line["threshold"] = self.threshold
+            table.append(line)
+        return table
+
+    def _slots_of(self, partition: int, batch: EventBatch, begin: int) -> tuple[NDArray[np.int64], int]:
+        """Slots of the batch's events from `begin` on, and where the slab could hold no more accounts at once."""
+        slots = self._slots.setdefault(partition, {})
+        names = batch.accounts[begin:]
+        wanted = [slots.get(name, -1) for name in names]
+        found = np.array(wanted, np.int64)
+        self._referenced[found[found >= 0]] = 1
+        if -1 not in wanted:
+            return found, len(batch)
+        in_use: set[int] = set()
+        for i, name in enumerate(names):
+            slot = slots.get(name)
+            if slot is None:
+                if len(in_use) == len(self._slab):
+                    return found[:i], begin + i
+                slot = self._admit(partition, name, in_use)
+            in_use.add(slot)
+            found[i] = slot
+        return found, len(batch)
+
+    def _admit(self, partition: int, name: str, in_use: set[int]) -> int:
+        """Give an account a row: its stored record, or a blank one."""
+        slot = self._free.pop() if self._free else self._evict(in_use)
+        key = name.encode()
+        envelope = self._spilled.get(partition, {}).pop(key, None)
+        if envelope is not None:
+            self._dirty.setdefault(partition, set()).add(name)
+        else:
+            envelope = self._saving.get(partition, {}).get(key) or self._lookup(partition, key)
+        self._slab[slot] = self._unseal(envelope)[0]
+        self._slots[partition][name] = slot
+        self._owner[slot] = (partition, name)
+        self._referenced[slot] = 1
+        return slot
+
+    def _unseal(self, envelope: bytes | None) -> NDArray[Any]:
+        if envelope is not None:
+            try:
+                return state.unseal(envelope, self.baseline.encoder.hash)
+            except state.EncoderChangedError:
+                self.counters.encoder_changes += 1
+            except state.StateError:
+                self.counters.unreadable_states += 1
+        self.counters.cold_starts += 1
+        return np.zeros(1, account.DTYPE)
+
+    def _evict(self, in_use: set[int]) -> int:
+        """Free the row of an account that was not used for the longest time, roughly."""
+        while True:
+            slot = self._hand
+            self._hand = (self._hand + 1) % len(self._slab)
+            owner = self._owner[slot]
+            if owner is None or slot in in_use:
+                continue
+            if self._referenced[slot]:
+                self._referenced[slot] = 0
+                continue
+            partition, name = owner
+            dirty = self._dirty.get(partition, set())
+            if name in dirty:
+                dirty.discard(name)
+                self._spilled.setdefault(partition, {})[name.encode()] = self._seal(slot)
+            del self._slots[partition][name]
+            self._owner[slot] = None
+            self.counters.evictions += 1
+            return slot
+
+    def _release(self, slot: int) -> None:
+        self._owner[slot] = None
+        self._referenced[slot] = 0
+        self._free.append(slot)
+
+    def _seal(self, slot: int) -> bytes:
+        return state.seal(self._slab[slot : slot + 1], self.baseline.encoder.hash)
+
+    def _count(self) -> None:
+        counts, counters = self._counts, self.counters
+        counters.events += int(counts[finding.ADMITTED])
+        counters.fenced += int(counts[finding.FENCED])
+        counters.duplicates += int(counts[finding.DUPLICATE])
+        counters.expired += int(counts[finding.EXPIRED])
+        counters.late += int(counts[finding.LATE])
+        counts[:] = 0

@@ -1,0 +1,335 @@
+"""Fit a baseline from unlabelled history.
+
+The extraction side is the history itself, its prompts shuffled across accounts (`synthetic`). The organic accounts are
+shared out among the rivals by readable rules, refined once by leaving out of the person's training the few that the
+first fit takes for extraction throughout. The tails come from fits that have not seen the account, nor any account that
+shares its texts, nor its domain: accounts are cut into eight folds along the principal directions of what they ask
+about, which leaves out what an operator would call a pool (a company's chat, a product's users) without being told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import account, rivals
+from detectors.account import FEATURES, F
+from detectors.baseline import QUANTILE_LEVELS, QUANTILE_LOOKS, Baseline, Provenance
+from detectors.calibration import calibrate
+from detectors.encoder import Encoder
+from detectors.logistic import fit_logistic
+from detectors.synthetic import LEAST_CHARACTERS, Events, Stream, streams
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, float], None]
+
+LOOKS_MAX = 400
+LEAST_LOOKS = 1
+LEAST_ACCOUNTS = 60
+SYNTHETIC_STREAMS = 900
+FOLD_LEVELS = 3  # 2 ** 3 folds
+DAY_MS = 86_400_000
+SHARED_TEXTS = 0.25
+POPULAR_TEXT_ACCOUNTS = 60
+MAX_TRAINING_REQUESTS = 1000
+AFTER_TAKEOVER = 40
+SUSPECT_LOG_RATIO = 3.0
+SUSPECTS_MAX = 0.05
+
+
+class FitError(ValueError):
+    """The history cannot give a baseline; the message says why."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """A baseline, and what was learnt on the way.
+
+    Attributes
+    ----------
+    kinds
+        Accounts by the rival they were given to.
+    suspects
+        Accounts left out of the person's training because they look like extraction throughout.
+    resolution
+        Smallest knob (false findings for each 1,000 account-days) that is not extrapolated.
+    """
+
+    baseline: Baseline
+    kinds: dict[str, int]
+    suspects: int
+    short: int
+    resolution: float
+
+
+class _Organic(NamedTuple):
+    kind: str
+    looks: Floats
+
+
+def fit(
+    accounts: Sequence[Events],
+    encoder: Encoder,
+    *,
+    seed: int = 5,
+    provenance: Provenance | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> FitReport:
+    """Fit a baseline.
+
+    Parameters
+    ----------
+    accounts
+        One array of `EVENT_DTYPE` an account, in the order of its log, codes made by `encoder`.
+    encoder
+        The encoder that the baseline will carry.
+    seed
+        Seed of the made-up extraction streams.
+    provenance
+        Written into the baseline.
+    progress
+        Called with the stage's name and the share of it done.
+
+    Raises
+    ------
+    FitError
+        Fewer than 60 accounts have 16 covered requests, or no account looks like a person.
+    """
+    progress("statistics", 0.0)
+    looked = [(events, looks_of(events)) for events in accounts]
+    judged = [(events, looks) for events, looks in looked if len(looks) >= LEAST_LOOKS]
+    if len(judged) < LEAST_ACCOUNTS:
+        raise FitError(
+            f"a baseline needs {LEAST_ACCOUNTS} accounts with 16 requests or more, this history has {len(judged)}: "
+            "take a longer history"
+        )
+    events = [e for e, _ in judged]
+    organic = [_Organic(kind_of(looks), looks) for _, looks in judged]
+    kinds = Counter(o.kind for o in organic)
+    if kinds["person"] < LEAST_ACCOUNTS // 2:
+        raise FitError(f"only {kinds['person']} accounts of this history follow up on themselves as people do")
+    progress("extraction streams", 0.0)
+    extraction = []
+    made = streams(events, SYNTHETIC_STREAMS, seed)
+    for number, stream in enumerate(made):
+        extraction.append((stream, looks_of(stream.events)))
+        progress("extraction streams", (number + 1) / len(made))
+    extraction = [(stream, looks) for stream, looks in extraction if len(looks)]
+    progress("rivals", 0.0)
+    model, suspects = fit_model(organic, extraction)
+    fold = folds(events)
+    maxima = np.zeros((len(events), len(rivals.HEADS)))
+    for f in range(2**FOLD_LEVELS):
+        rest = [o for o, g in zip(organic, fold.fold, strict=True) if g != f]
+        without, _ = fit_model(rest, extraction)
+        for i in np.flatnonzero(fold.fold == f):
+            maxima[i] = maximum_scores(without, organic[i].looks)
+        progress("rivals", (f + 1) / 2**FOLD_LEVELS)
+    calibrate(model, maxima)
+    days = [len(np.unique(e["time"] // DAY_MS)) for e in accounts if len(e)]
+    baseline = Baseline(
+        encoder,
+        model,
+        float(np.mean(days)),
+        len(events),
+        fold.groups,
+        _quantiles(organic),
+        provenance or Provenance(),
+    )
+    return FitReport(
+        baseline,
+        dict(kinds),
+        suspects,
+        len(accounts) - len(judged),
+        1000.0 / (fold.groups * baseline.days_per_account),
+    )
+
+
+def looks_of(events: Events) -> Floats:
+    """An account's statistics at each of its looks, shape `(looks, len(FEATURES))`."""
+    row = np.zeros(1, account.DTYPE)
+    looks = np.zeros((LOOKS_MAX, len(FEATURES)))
+    at = np.zeros(LOOKS_MAX, np.int64)
+    count = account.trace(row[0], events, np.zeros(32, np.int64), looks, at)
+    result: Floats = looks[:count].copy()
+    return result
+
+
+def kind_of(looks: Floats) -> str:
+    """Which rival an organic account is given to, by what is plain to see.
+
+    - mostly short answers: a batch job;
+    - mostly repeats, several users behind it, or no memory of order while things come back: a service;
+    - else a person.
+    """
+    last = looks[-1]
+    if np.median(looks[:, F["short"]]) > 0.5:
+        return "batch"
+    if last[F["repeats"]] > 0.6 * last[F["n"]] or last[F["users"]] > 0.0:
+        return "service"
+    forgets = last[F["win"]] < 0.57 and last[F["vn1"]] > 0.975
+    if forgets and last[F["n"]] >= 32 and last[F["repeats"]] >= 3:
+        return "service"
+    return "person"
+
+
+def fit_model(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> tuple[NDArray[Any], int]:
+    """Weights of every pair (no tails yet), and how many suspects were left out of the person's training."""
+    model = rivals.blank_model()
+    persons = [o.looks for o in organic if o.kind == "person"]
+    _fit_weights(model, persons, organic, extraction)
+    median = np.array([_median_ratio(model, looks) for looks in persons])
+    most = int(SUSPECTS_MAX * len(persons))
+    suspects = [int(i) for i in np.argsort(-median, kind="stable")[:most] if median[i] > SUSPECT_LOG_RATIO]
+    if suspects:
+        honest = [looks for i, looks in enumerate(persons) if i not in set(suspects)]
+        _fit_weights(model, honest, organic, extraction)
+    return model, len(suspects)
+
+
+def _median_ratio(model: NDArray[Any], looks: Floats) -> float:
+    pair = list(rivals.PAIRS).index("person/memoryless")
+    return float(np.median([rivals.logistic(model[0], pair, x) for x in looks[len(looks) // 2 :]]))
+
+
+def _fit_weights(
+    model: NDArray[Any],
+    persons: Sequence[Floats],
+    organic: Sequence[_Organic],
+    extraction: Sequence[tuple[Stream, Floats]],
+) -> None:
+    batch = [o.looks for o in organic if o.kind == "batch"]
+    many = [o.looks for o in organic if o.kind != "person"]
+
+    def made(*kinds: str) -> list[Floats]:
+        return [
+            looks[looks[:, F["n"]] >= (stream.starts + AFTER_TAKEOVER if stream.starts else 0)]
+            for stream, looks in extraction
+            if stream.kind in kinds
+        ]
+
+    sides = {
+        "person/memoryless+cadence": (made("shuffled", "takeover"), persons, 16),
+        "person/memoryless": (made("shuffled", "takeover"), persons, 16),
+        "person/mixture+cadence": (made("mixed", "takeover"), persons, 64),
+        "person/mixture": (made("mixed", "takeover"), persons, 64),
+        "person/sorted": (made("sorted"), persons, 32),
+        "many/sorted": (made("sorted"), many, 32),
+        "batch": (made("shuffled", "takeover"), batch, 16),
+    }
+    for k, (pair, (positive, negative, least)) in enumerate(sides.items()):
+        p, n = _training(positive, least), _training(negative, least)
+        if p is None or n is None:
+            model["weight"][0, k] = _presumed(pair)
+            continue
+        ridge = {"batch": 1e-4, "person/sorted": 2e-3}.get(pair, 3e-4)
+        model["weight"][0, k] = fit_logistic(rivals.PAIRS[pair], p[0], p[1], n[0], n[1], ridge)
+
+
+def _presumed(pair: str) -> Floats:
+    """Weights of a pair for which the history has nobody: what short answers say of a batch job, else no opinion."""
+    weights = np.zeros((rivals.KNOTS, 1 + len(FEATURES)))
+    if pair == "batch":
+        weights[:, 0] = 3.0
+        weights[:, 1 + F["short"]] = -6.0
+    return weights
+
+
+def _training(accounts: Sequence[Floats], least: int) -> tuple[Floats, Floats] | None:
+    """Looks between `least` and 1,000 requests, every account weighing the same; None when there are none."""
+    looks, weights = [], []
+    for x in accounts:
+        kept = x[(x[:, F["n"]] >= least) & (x[:, F["n"]] <= MAX_TRAINING_REQUESTS)]
+        kept = kept[::2] if len(kept) > 12 else kept
+        if len(kept):
+            looks.append(kept)
+            weights.append(np.full(len(kept), 1.0 / len(kept)))
+    return (np.concatenate(looks), np.concatenate(weights)) if looks else None
+
+
+def maximum_scores(model: NDArray[Any], looks: Floats) -> Floats:
+    """An account's largest score over its looks, for each head."""
+    scores = np.zeros((len(looks), len(rivals.HEADS)))
+    rivals.judge_all(model[0], looks, scores)
+    result: Floats = scores.max(axis=0)
+    return result
+
+
+class Folds(NamedTuple):
+    """A fold for each account, and how many groups of accounts with texts of their own there are."""
+
+    fold: NDArray[np.int64]
+    groups: int
+
+
+def folds(accounts: Sequence[Events]) -> Folds:
+    """Cut accounts into 2 ** `FOLD_LEVELS` folds of alike domains; accounts that share their texts stay together.
+
+    Each fold is halved at the median of its first principal component of the accounts' mean codes.
+    """
+    group = _groups(accounts)
+    mean = np.array([np.unpackbits(e["code"].view(np.uint8), axis=1).mean(axis=0) for e in accounts])
+    names, index = np.unique(group, return_inverse=True)
+    centre = np.array([mean[index == k].mean(axis=0) for k in range(len(names))])
+    label = np.zeros(len(names), np.int64)
+    for level in range(FOLD_LEVELS):
+        for part in range(2**level):
+            member = np.flatnonzero(label == part)
+            if len(member) < 4:
+                continue
+            z = centre[member] - centre[member].mean(axis=0)
+            projection = z @ np.linalg.svd(z, full_matrices=False)[2][0]
+            label[member[projection > np.median(projection)]] += 2**level
+    return Folds(label[index], len(names))
+
+
+def _groups(accounts: Sequence[Events]) -> NDArray[np.int64]:
+    """Label accounts so that those sharing a quarter of their texts, directly or in a chain, have the same label."""
+    parent = list(range(len(accounts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    holders: dict[int, list[int]] = {}
+    size = []
+    for i, events in enumerate(accounts):
+        texts = np.unique(events["code"][events["length"] >= LEAST_CHARACTERS][:, 0])[:400]
+        size.append(max(len(texts), 1))
+        for text in texts:
+            holders.setdefault(int(text), []).append(i)
+    shared: Counter[tuple[int, int]] = Counter()
+    for who in holders.values():
+        if len(who) <= POPULAR_TEXT_ACCOUNTS:
+            shared.update((a, b) for k, a in enumerate(who) for b in who[k + 1 :])
+    for (a, b), count in shared.items():
+        if count >= SHARED_TEXTS * min(size[a], size[b]):
+            parent[root(a)] = root(b)
+    return np.array([root(i) for i in range(len(accounts))])
+
+
+def _quantiles(organic: Sequence[_Organic]) -> dict[str, Floats]:
+    """Each statistic's quantiles over organic accounts near each of `QUANTILE_LOOKS` requests."""
+    tables: dict[str, Floats] = {name: np.zeros((len(QUANTILE_LOOKS), len(QUANTILE_LEVELS))) for name in FEATURES}
+    filled: Floats | None = None
+    for row, requests in enumerate(QUANTILE_LOOKS):
+        at = [o.looks[o.looks[:, F["n"]] == requests] for o in organic]
+        looks = np.concatenate(at)
+        if len(looks) >= 10 or filled is None:
+            filled = looks if len(looks) else np.concatenate([o.looks for o in organic])
+        for name in FEATURES:
+            tables[name][row] = np.quantile(filled[:, F[name]], QUANTILE_LEVELS)
+    return tables
+
+
+def population_mean(sums: Floats, weights: float) -> NDArray[np.float32]:
+    """The population's mean embedding from weighted sums of unit embeddings, rounded to a grid of 2 ** -20."""
+    mean = sums / weights
+    return (np.round(mean * 2.0**20) / 2.0**20).astype(np.float32)

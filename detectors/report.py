@@ -1,0 +1,285 @@
+"""From a step of a finding to the alert that an analyst reads.
+
+The text says what the account did, compared with whom, since when, and what would have made it innocent; the numbers
+behind each sentence stand in the evidence, beside the quantiles of organic accounts with about as long a history. No
+prompt comes near this module: all it knows are the record's numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from detectors import finding, portable_math, rivals
+from detectors.account import FEATURES, F
+from detectors.baseline import QUANTILE_LEVELS, Baseline
+from detectors.statistics import identity, users
+from schemas import alert as ocsf
+from schemas.version import VERSION
+
+
+class Meaning(NamedTuple):
+    """A statistic in OCSF's terms and an analyst's words."""
+
+    kind: str
+    words: str
+
+
+SEQUENCE, FREQUENCY, TIMING, CONTENT = (
+    "Sequence Analysis",
+    "Frequency Analysis",
+    "Time-based Analysis",
+    "Distribution Analysis",
+)
+
+MEANINGS = {
+    "vn1": Meaning(SEQUENCE, "distance of successive requests over that of any two: 1 has no memory"),
+    "vn2": Meaning(SEQUENCE, "the same two requests apart"),
+    "vn4": Meaning(SEQUENCE, "the same four requests apart"),
+    "vn16": Meaning(SEQUENCE, "the same sixteen requests apart"),
+    "vn_session": Meaning(SEQUENCE, "the same within sessions (less than ten minutes apart)"),
+    "win": Meaning(SEQUENCE, "how often the last 8 requests lie nearer than 8 old ones: 0.5 has no memory"),
+    "vn_length": Meaning(SEQUENCE, "von Neumann's ratio of the prompts' log length: 1 has no memory"),
+    "vn_long": Meaning(SEQUENCE, "von Neumann's ratio among the account's longest quarter of prompts"),
+    "win_long": Meaning(SEQUENCE, "local wins among the account's longest quarter of prompts"),
+    "near": Meaning(FREQUENCY, "share of requests almost like an earlier one"),
+    "window_repeats": Meaning(FREQUENCY, "requests asked before, in the recent window"),
+    "recent_repeats": Meaning(FREQUENCY, "share of recent requests asked before"),
+    "gap_spread": Meaning(TIMING, "spread of the log-gap between requests: a clock has 0"),
+    "gap_change": Meaning(TIMING, "mean change from one log-gap to the next"),
+    "occupied": Meaning(TIMING, "share of the hours passed in which something was sent"),
+    "short": Meaning(CONTENT, "share of answers of at most 8 tokens"),
+    "breadth": Meaning(CONTENT, "spread over the embedding space: 1 is as wide as can be"),
+    "novelty": Meaning(CONTENT, "distance to the nearest old request, 1 being unrelated"),
+    "fresh": Meaning(CONTENT, "share of recent requests in a region of the space never entered before"),
+}
+
+HEAD_TITLES = {
+    "memoryless": "requests form a list without memory",
+    "mixture": "a list without memory runs among an account's own requests",
+    "sorted": "requests walk through a sorted list and never come back",
+}
+
+ALWAYS_QUOTED = ("window_repeats", "short", "breadth", "novelty", "fresh")
+
+INNOCENT = {
+    "person": "A person would follow up on earlier requests and come back to old topics.",
+    "service": "A service would see its popular questions again.",
+    "batch": "A batch job would get short answers, or name its endpoint.",
+}
+
+
+def utc(milliseconds: int) -> str:
+    """ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def six_digits(value: float) -> float:
+    """`value` to six significant digits, so that JSON shows what was measured and no more."""
+    return float(f"{value:.6g}")
+
+
+class Reporter:
+    """Builds alerts for one baseline and one setting of the knob.
+
+    Parameters
+    ----------
+    baseline
+        Its quantiles are quoted.
+    options_hash
+        Hash of the engine's options.
+    allowed_share
+        Share of organic accounts that may be found wrongly.
+    threshold
+        The surprise at which a finding opens.
+    """
+
+    def __init__(self, baseline: Baseline, options_hash: str, allowed_share: float, threshold: float) -> None:
+        self._baseline = baseline
+        self._options_hash = options_hash
+        self._allowed_share = allowed_share
+        self._threshold = threshold
+        self._decision_hash = baseline.hash
+        self._analytic = ocsf.Analytic(
+            name="Model extraction from coverage and order of requests", uid="stillwatch.account", version=VERSION
+        )
+
+    def __call__(self, change: Any, name: str, request_id: str, partition: int) -> ocsf.Alert:
+        """The alert for a change (a record of `finding.CHANGE_DTYPE`) of the account `name`.
+
+        `request_id` is the own id of the request that decided it, quoted except for a closing, which no request causes.
+        """
+        row, x = change["row"], change["features"]
+        header, episode = row["header"], row["episode"]
+        head = rivals.HEADS[int(change["head"])]
+        activity = ocsf.Activity(int(change["kind"]))
+        uid = finding_uid(name, int(episode["number"]), int(episode["opened_time"]), int(episode["opened_requests"]))
+        sequence = int(episode["sequence"])
+        leaked = int(header["covered"] - episode["rise_requests"])
+        first, last = int(episode["first_seen"]), int(episode["last_seen"])
+        title = f"Possible model extraction: {HEAD_TITLES[head.split('+')[0]]}"
+        return ocsf.Alert(
+            activity_id=activity,
+            time=int(change["time"]),
+            severity_id=ocsf.Severity(int(change["severity"])),
+            confidence_id=ocsf.Confidence(int(change["confidence"])),
+            message=f"{leaked} requests since {utc(first)}: {self._why(change)}",
+            count=leaked,
+            start_time=first,
+            end_time=last,
+            finding_info=ocsf.FindingInfo(
+                uid=uid,
+                title=title,
+                desc=self._describe(change, leaked),
+                analytic=self._analytic,
+                first_seen_time=first,
+                last_seen_time=last,
+                created_time=int(episode["opened_time"]),
+                modified_time=int(change["time"]),
+                types=(head,),
+            ),
+            anomaly_analyses=(self._analysis(name, head, x),),
+            evidences=(ocsf.Evidence(name="account", data=self._evidence(change, request_id, leaked)),),
+            observables=(ocsf.account_observable(name),),
+            metadata=ocsf.Metadata(
+                product=ocsf.Product(version=VERSION),
+                uid=f"{uid}-{sequence}",
+                sequence=sequence,
+                correlation_uid=uid,
+            ),
+            unmapped={
+                "stillwatch": {
+                    "baseline": self._decision_hash,
+                    "encoder": self._baseline.encoder.hash,
+                    "options": self._options_hash,
+                    "source": {"partition": partition, "offsets": _ring(row, "offset")},
+                }
+            },
+        )
+
+    def _why(self, change: Any) -> str:
+        """One clause a rejected rival."""
+        x = change["features"]
+        ratio = change["ratios"][int(change["head"])]
+        words = {
+            "person": f"not a person (order {x[F['vn1']]:.2f} of chance, local wins {x[F['win']]:.2f})",
+            "service": f"not a service ({x[F['window_repeats']]:.0f} of the last {x[F['window']]:.0f} asked before)",
+            "batch": f"not a batch job ({100.0 * x[F['short']]:.0f} % short answers)",
+        }
+        if rivals.HEADS[int(change["head"])] == "sorted":
+            words["person"] = (
+                f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, yet {100.0 * x[F['near']]:.0f} % "
+                f"near an earlier one; lengths in order, {x[F['vn_length']]:.2f})"
+            )
+        ordered = sorted(range(len(rivals.RIVALS)), key=lambda k: -float(ratio[k]))
+        return ", ".join(words[rivals.RIVALS[k]] for k in ordered)
+
+    def _describe(self, change: Any, leaked: int) -> str:
+        x, row = change["features"], change["row"]
+        header, episode = row["header"], row["episode"]
+        rival = rivals.RIVALS[int(change["rival"])]
+        ratio = float(change["ratios"][int(change["head"])][int(change["rival"])])
+        requests = float(x[F["n"]])
+        vn1 = self._baseline.quantiles_at("vn1", requests)
+        share = portable_math.exp(-float(change["surprise"]))
+        sentences = [
+            f"Since {utc(int(episode['first_seen']))} the account sent {leaked} requests that look like a list being "
+            f"worked off ({int(header['requests'])} requests in all since {utc(int(header['first_time']))}).",
+            f"Compared with every organic explanation: {self._why(change)}.",
+            f"Organic accounts of this length have an order of {vn1[0]:.2f} to {vn1[4]:.2f} of chance (5 % to 95 %).",
+            f"The organic explanation hardest to reject is a {rival}: the traffic is e^{ratio:.1f} times likelier "
+            f"under extraction. {INNOCENT[rival]}",
+            f"Of organic accounts, {100.0 * share:.2g} % ever look so much like extraction; the knob allows "
+            f"{100.0 * self._allowed_share:.2g} %{', by extrapolation' if self._extrapolated else ''}.",
+        ]
+        if change["kind"] == finding.CLOSE:
+            sentences.insert(0, "Closed: the account has not looked like extraction since.")
+        return " ".join(sentences)
+
+    @property
+    def _extrapolated(self) -> bool:
+        """Whether the knob lies below what the baseline's accounts can resolve."""
+        return self._allowed_share < 1.0 / self._baseline.groups
+
+    def _analysis(self, name: str, head: str, x: Any) -> ocsf.AnomalyAnalysis:
+        quoted = [*rivals.PAIRS[f"person/{head}"], *ALWAYS_QUOTED]
+        if head == "sorted":
+            quoted += rivals.PAIRS["many/sorted"]
+        quoted = list(dict.fromkeys(quoted))
+        observed, usual = [], []
+        for statistic in quoted:
+            meaning = MEANINGS[statistic]
+            value = ocsf.number(float(x[F[statistic]]))
+            quantiles = self._baseline.quantiles_at(statistic, float(x[F["n"]]))
+            observed.append(
+                ocsf.Anomaly(
+                    observation_parameter=statistic,
+                    observation_type=meaning.kind,
+                    observations=(ocsf.Observation(value=value),),
+                    observed_pattern=meaning.words,
+                )
+            )
+            usual.append(
+                ocsf.Anomaly(
+                    observation_parameter=statistic,
+                    observation_type=meaning.kind,
+                    observations=tuple(ocsf.Observation(value=ocsf.number(float(q))) for q in quantiles),
+                    observed_pattern="quantiles "
+                    + ", ".join(f"{100 * level:g} %" for level in QUANTILE_LEVELS)
+                    + " of organic accounts with about as long a history",
+                )
+            )
+        return ocsf.AnomalyAnalysis(
+            analysis_targets=(ocsf.AnalysisTarget(name=name),), anomalies=tuple(observed), baselines=tuple(usual)
+        )
+
+    def _evidence(self, change: Any, request_id: str, leaked: int) -> dict[str, Any]:
+        row = change["row"]
+        header, cadence = row["header"], row["cadence"]
+        ratios = change["ratios"][int(change["head"])]
+        days = max(1.0, (int(header["last_time"]) - int(header["first_time"])) / 86_400_000)
+        decided_by = {"time": int(change["time"])}
+        if change["kind"] != finding.CLOSE and request_id:
+            decided_by["id"] = request_id  # type: ignore[assignment]
+        return {
+            "head": rivals.HEADS[int(change["head"])],
+            "strongest_rival": rivals.RIVALS[int(change["rival"])],
+            "log_likelihood_ratios": {
+                rival: six_digits(float(r)) for rival, r in zip(rivals.RIVALS, ratios, strict=True)
+            },
+            "scores": {head: six_digits(float(s)) for head, s in zip(rivals.HEADS, change["scores"], strict=True)},
+            "surprise": six_digits(float(change["surprise"])),
+            "threshold": six_digits(self._threshold),
+            "knob_is_extrapolated": self._extrapolated,
+            "statistics": {
+                feature: six_digits(float(v)) for feature, v in zip(FEATURES, change["features"], strict=True)
+            },
+            "account": {
+                "requests": int(header["requests"]),
+                "covered": int(header["covered"]),
+                "leaked": leaked,
+                "failed": int(cadence["failed"]),
+                "late": int(cadence["late"]),
+                "parallel": int(cadence["parallel"]),
+                "first_time": int(header["first_time"]),
+                "last_time": int(header["last_time"]),
+                "requests_a_day": six_digits(int(header["requests"]) / days),
+                "end_users": six_digits(float(users.distinct(row["users"]))),
+            },
+            "decided_by": decided_by,
+            "latest_requests": _ring(row, "time"),
+        }
+
+
+def finding_uid(name: str, episode: int, opened_time: int, opened_requests: int) -> str:
+    """The finding's uid: the same account, episode and opening request give the same 32 hex digits."""
+    opening = f"{name}\0{episode}\0{opened_time}\0{opened_requests}"
+    return hashlib.sha256(opening.encode()).hexdigest()[:32]
+
+
+def _ring(row: Any, column: str) -> list[int]:
+    """The latest requests' times or offsets, oldest first."""
+    ring = row["identity"]
+    count = int(ring["count"])
+    return [int(ring[column][k % identity.RING]) for k in range(max(0, count - identity.RING), count)]

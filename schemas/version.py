@@ -1,0 +1,3 @@
+"""The version that stands in the distribution and in each alert."""
+
+VERSION = "0.1.0"
