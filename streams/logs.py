@@ -22,13 +22,12 @@ _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 MAX_FIELD_CHARACTERS = 500
 """A field longer than this is cut: ids come from outside."""
 
-LIBRARIES = ("faust", "mode", "aiokafka", "asyncio")
-"""Loggers of libraries. They speak from WARNING on (INFO with DEBUG): below, aiokafka and Faust log keys and values."""
+OURS = ("streams", "detectors", "schemas")
+"""Loggers that `log_level` is for."""
 
-_HUSHED = {
-    # It logs its own rejoin as an error, with a trace, at every planned rebalance.
-    "aiokafka.consumer.group_coordinator": logging.ERROR,
-}
+CHATTY_AT_DEBUG = ("faust", "mode", "aiokafka")
+"""Libraries that tell what they are doing at INFO; shown with `log_level=DEBUG`. All others, and these otherwise, speak
+from WARNING on: below INFO, Faust and aiokafka log keys and values."""
 
 
 def escape_controls(text: str) -> str:
@@ -127,12 +126,12 @@ def configure(settings: Settings, stream: IO[str] | None = None) -> None:
     handler.setFormatter(formatter(AccountNames.of(settings)))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level)
-    quiet = max(logging.INFO if settings.log_level == "DEBUG" else logging.WARNING, root.level)
-    for name in LIBRARIES:
-        logging.getLogger(name).setLevel(quiet)
-    for name, level in _HUSHED.items():
-        logging.getLogger(name).setLevel(max(level, quiet))
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    root.setLevel(max(level, logging.WARNING))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    for name in CHATTY_AT_DEBUG:
+        logging.getLogger(name).setLevel(logging.INFO if level == logging.DEBUG else root.level)
 
 
 def _utc(record: logging.LogRecord) -> str:

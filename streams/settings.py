@@ -97,14 +97,16 @@ class Settings(BaseSettings):
         24.0, gt=0, le=8760, description="A request's time may be so far after its record's own timestamp."
     )
     max_record_bytes: int = Field(
-        2 * 1024 * 1024, ge=4096, le=64 * 1024 * 1024, description="Larger records are dead letters."
+        1024 * 1024, ge=4096, le=64 * 1024 * 1024, description="Larger records are dead letters."
     )
 
     # State
     store: Literal["memory", "rocksdict"] = Field(
         "rocksdict", description="Local store of states: memory (replayed at each start) or rocksdict (on disk)."
     )
-    data_dir: Path = Field(Path("stillwatch-data"), description="Directory of the rocksdict store; one for each worker.")
+    data_dir: Path = Field(
+        Path("stillwatch-data"), description="Directory of the rocksdict store; one for each worker."
+    )
     max_accounts: int = Field(
         100_000,
         ge=1,
@@ -114,13 +116,18 @@ class Settings(BaseSettings):
     rocksdict_cache_mib: int = Field(32, ge=1, le=65_536, description="Block cache of the store, for each partition.")
 
     # Checkpoint and batches
-    checkpoint_interval_seconds: float = Field(2.0, ge=0.05, le=60, description="States and offsets are saved so often.")
+    checkpoint_interval_seconds: float = Field(
+        2.0, ge=0.05, le=60, description="States and offsets are saved so often."
+    )
     checkpoint_max_events: int = Field(20_000, ge=1, description="... or after so many events, whichever is first.")
     checkpoint_max_bytes: int = Field(
         32 * 1024 * 1024, ge=1024 * 1024, description="... or with so many bytes of alerts and dead letters waiting."
     )
     max_batch_records: int = Field(
-        2_000, ge=1, le=100_000, description="Records scored at a stretch, of one partition. Bounds the pause they cause."
+        2_000,
+        ge=1,
+        le=100_000,
+        description="Records scored at a stretch, of one partition. Bounds the pause they cause.",
     )
 
     # Dead letters, logs, metrics
@@ -139,7 +146,10 @@ class Settings(BaseSettings):
         30.0, ge=1, le=3600, description="After a stop signal; a worker that takes longer ends hard, with exit code 75."
     )
     watchdog_seconds: float = Field(
-        300.0, ge=0, le=86_400, description="A worker that holds partitions and makes no progress for so long ends; 0: off."
+        300.0,
+        ge=0,
+        le=86_400,
+        description="A worker that holds partitions and makes no progress for so long ends; 0: off.",
     )
 
     @classmethod
@@ -189,9 +199,10 @@ class Settings(BaseSettings):
         """TLS context of the brokers' certificates and ours, None without TLS."""
         if not self.security_protocol.endswith("SSL"):
             return None
-        return create_ssl_context(
+        context: ssl.SSLContext = create_ssl_context(
             cafile=_path(self.ssl_ca_file), certfile=_path(self.ssl_cert_file), keyfile=_path(self.ssl_key_file)
         )
+        return context
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for aiokafka's consumer, producer and admin client: where and how to connect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
@@ -147,6 +148,10 @@ async def _topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]
 async def _admin(settings: Settings) -> Any:
     """An admin client; whatever Kafka says in between becomes a `TopicsError`."""
     admin = AIOKafkaAdminClient(**settings.client_options())
+    # It logs each address it fails to reach; the error below says so once.
+    library = logging.getLogger("aiokafka")
+    level = library.level
+    library.setLevel(logging.CRITICAL)
     try:
         await admin.start()
         yield admin
@@ -154,6 +159,7 @@ async def _admin(settings: Settings) -> Any:
         raise TopicsError(f"brokers {settings.brokers}: {_reason(error)}") from None
     finally:
         await admin.close()
+        library.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:

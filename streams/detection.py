@@ -1,0 +1,52 @@
+"""What scores, put together from settings: baseline, ingest, engine. The same for the service and for a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from detectors.baseline import Baseline, BaselineError, load_default
+from detectors.embedding import load_wordllama
+from detectors.engine import Engine, EngineOptions
+from schemas.request import RequestLimits
+from streams.ingest import Ingest
+from streams.settings import Settings, SettingsError
+
+HOUR_MS = 3600 * 1000
+
+
+def read_baseline(settings: Settings) -> Baseline:
+    """The baseline that settings name, else the built-in one. Raises `SettingsError` when it cannot be used."""
+    if settings.baseline_file is None:
+        return load_default()
+    try:
+        return Baseline.from_bytes(settings.baseline_file.read_bytes())
+    except (OSError, BaselineError) as error:
+        raise SettingsError(f"baseline_file {settings.baseline_file}: {error}") from None
+
+
+def make_ingest(
+    settings: Settings, baseline: Baseline, expected_partition: Callable[[bytes], int] | None = None
+) -> Ingest:
+    """Records to events; `expected_partition` as `Ingest` wants it. Loads the text model, which takes a second."""
+    try:
+        return Ingest(
+            encoder=baseline.encoder,
+            embedder=load_wordllama(),
+            limits=RequestLimits(
+                record_bytes=settings.max_record_bytes, clock_skew_ms=int(settings.max_clock_skew_hours * HOUR_MS)
+            ),
+            expected_partition=expected_partition,
+            embedding_model=settings.embedding_model,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def make_engine(settings: Settings, baseline: Baseline, lookup: Callable[[int, bytes], bytes | None]) -> Engine:
+    """Events to alerts; `lookup` finds the stored state of an account that the engine does not hold."""
+    options = EngineOptions(
+        false_findings_per_1000_account_days=settings.false_findings_per_1000_account_days,
+        finding_quiet_hours=settings.finding_quiet_hours,
+        state_expiry_days=settings.state_expiry_days,
+    )
+    return Engine(baseline, options, lookup=lookup, capacity=settings.slab_rows)

@@ -1,0 +1,179 @@
+"""What the service counts: one list of metrics, and the port that serves them with readiness."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+
+class Metric(NamedTuple):
+    """One line of the list: what Prometheus calls it, its kind, its unit, its labels, what it means."""
+
+    name: str
+    kind: type[Counter | Gauge | Histogram]
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+METRICS = {
+    "records": Metric("stillwatch_records", Counter, "records", (), "Records read from the requests topic."),
+    "scored": Metric("stillwatch_scored_events", Counter, "events", (), "Requests that went into an account's state."),
+    "skipped": Metric(
+        "stillwatch_skipped_events",
+        Counter,
+        "events",
+        ("why",),
+        "Requests not counted: 'duplicate' (logged twice), 'fenced' (read again after a restart).",
+    ),
+    "dead_letters": Metric(
+        "stillwatch_dead_letters", Counter, "records", ("reason",), "Records sent to the dead-letter topic."
+    ),
+    "rekeyed": Metric(
+        "stillwatch_rekeyed_records", Counter, "records", (), "Records sent back under the key of their account."
+    ),
+    "findings": Metric(
+        "stillwatch_findings", Counter, "alerts", ("activity", "severity"), "Alerts raised, updated and closed."
+    ),
+    "lag": Metric("stillwatch_lag", Gauge, "records", (), "Records on our partitions that are not scored yet."),
+    "accounts": Metric("stillwatch_accounts", Gauge, "accounts", (), "Accounts with a state on this worker."),
+    "accounts_ready": Metric(
+        "stillwatch_accounts_ready", Gauge, "accounts", (), "Accounts held ready for scoring, at most slab_rows."
+    ),
+    "forgotten": Metric(
+        "stillwatch_forgotten_accounts", Counter, "accounts", (), "Idle accounts forgotten because of max_accounts."
+    ),
+    "late_writes": Metric(
+        "stillwatch_late_state_writes",
+        Counter,
+        "states",
+        (),
+        "States on the state topic that were older than what they would have replaced: a worker that was stopped.",
+    ),
+    "cold_starts": Metric(
+        "stillwatch_cold_starts",
+        Counter,
+        "accounts",
+        ("why",),
+        "Accounts that started anew though a state was there: 'unreadable', 'encoder' (another baseline), 'expired'.",
+    ),
+    "checkpoint_seconds": Metric(
+        "stillwatch_checkpoint_seconds", Histogram, "seconds", (), "From snapshot to commit, of checkpoints that held."
+    ),
+    "checkpoint_failures": Metric(
+        "stillwatch_checkpoint_failures", Counter, "checkpoints", (), "Checkpoints that failed and were tried again."
+    ),
+    "state_bytes": Metric("stillwatch_state_bytes", Counter, "bytes", (), "States written to the state topic."),
+    "scoring_failures": Metric(
+        "stillwatch_scoring_failures", Counter, "batches", (), "Batches whose scoring raised: a fault of stillwatch."
+    ),
+    "ready": Metric("stillwatch_ready", Gauge, "0 or 1", (), "1 while this worker scores what comes in."),
+    "baseline": Metric(
+        "stillwatch_baseline",
+        Gauge,
+        "epoch seconds",
+        ("hash",),
+        "When the loaded baseline was made (0: it does not say), with its decision hash.",
+    ),
+}
+"""Every metric of the service. Prometheus adds `_total` to counters."""
+
+BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+REQUEST_SECONDS = 5.0
+"""A client of the port that does not finish its request by then is cut off."""
+
+
+class Metrics:
+    """One set of the metrics above, each an attribute; separate sets do not share counts."""
+
+    records: Counter
+    scored: Counter
+    skipped: Counter
+    dead_letters: Counter
+    rekeyed: Counter
+    findings: Counter
+    lag: Gauge
+    accounts: Gauge
+    accounts_ready: Gauge
+    forgotten: Counter
+    late_writes: Counter
+    cold_starts: Counter
+    checkpoint_seconds: Histogram
+    checkpoint_failures: Counter
+    state_bytes: Counter
+    scoring_failures: Counter
+    ready: Gauge
+    baseline: Gauge
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for attribute, metric in METRICS.items():
+            extra: dict[str, Any] = {"buckets": BUCKETS_SECONDS} if metric.kind is Histogram else {}
+            meaning = f"{metric.meaning} Unit: {metric.unit}."
+            made = metric.kind(metric.name, meaning, metric.labels, registry=self.registry, **extra)
+            setattr(self, attribute, made)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class Following:
+    """Feeds a counter from a running total that somebody else keeps.
+
+    >>> metrics = Metrics()
+    >>> forgotten = Following(metrics.forgotten)
+    >>> forgotten.follow(3); forgotten.follow(5)
+    >>> metrics.forgotten._value.get()
+    5.0
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._seen = 0
+
+    def follow(self, total: int) -> None:
+        """The total now; it never falls."""
+        if total > self._seen:
+            self._counter.inc(total - self._seen)
+            self._seen = total
+
+
+def serve(metrics: Metrics, ready: Callable[[], bool], host: str, port: int) -> ThreadingHTTPServer:
+    """Serve /metrics, and /ready (200 or 503), from threads of their own: they answer also while scoring is busy.
+
+    Raises `OSError` when the address cannot be had. `shutdown` of the result ends it.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
+
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, metrics.text())
+            elif self.path == "/ready":
+                is_ready = ready()
+                self._answer(200 if is_ready else 503, "text/plain", b"ready\n" if is_ready else b"not ready\n")
+            else:
+                self._answer(404, "text/plain", b"there is /metrics and /ready\n")
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: a line for each scrape helps nobody."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

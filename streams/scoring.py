@@ -1,0 +1,276 @@
+"""From a batch of records to what goes out for it: alerts, dead letters, records sent back under their account."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from faust.types import TP
+
+from detectors.engine import Engine
+from schemas.alert import Activity, Alert, cloudevents_headers, encode_alert
+from schemas.dead_letter import DeadLetterReason, dead_letter_headers, redacted_value
+from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
+from streams.checkpoint import Checkpoint
+from streams.ingest import DeadLetter, Ingest, Record, origin_of
+from streams.metrics import Metrics
+from streams.topics import TopicNames
+from streams.transport.batch import Batch, Epoch
+from streams.transport.delivery import Outgoing
+from streams.transport.partitioner import Partitioner
+
+log = logging.getLogger(__name__)
+
+ORIGIN_HEADERS = frozenset({ORIGIN_TOPIC_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_OFFSET_HEADER})
+
+MAX_REFUSED = 100
+"""Records of a partition whose scoring failed, since it was assigned. More of them are no accident of a record: the
+worker ends rather than turn the stream into dead letters."""
+
+
+class Outputs:
+    """Makes the records that go out, and counts them.
+
+    `redact` keeps the content of dead letters to ourselves.
+    """
+
+    def __init__(self, names: TopicNames, partitions: Partitioner, metrics: Metrics, *, redact: bool) -> None:
+        self._names = names
+        self._partitions = partitions
+        self._metrics = metrics
+        self._redact = redact
+
+    def alert(self, alert: Alert) -> Outgoing:
+        """An alert under the key of its account."""
+        key = alert.account.encode()
+        activity, severity = Activity(alert.activity_id).name.lower(), alert.severity.lower()
+        self._metrics.findings.labels(activity=activity, severity=severity).inc()
+        topic = self._names.alerts
+        return Outgoing(topic, self._partitions(topic, key), key, encode_alert(alert), cloudevents_headers(alert))
+
+    def dead_letter(self, dead: DeadLetter) -> Outgoing:
+        """A record that cannot be scored, with the reason in its headers."""
+        record = dead.record
+        where: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        headers = dead_letter_headers(dead.reason, dead.detail, **where)
+        small = redacted_value(dead.reason, dead.detail, **where, value=record.value)
+        self._metrics.dead_letters.labels(reason=dead.reason.value).inc()
+        topic = self._names.dead_letters
+        partition = self._partitions(topic, record.key or b"%d" % record.partition)
+        if self._redact:
+            return Outgoing(topic, partition, record.key, small, headers)
+        # The record's own headers may say where a re-keyed one was first seen.
+        headers = [*record.headers, *headers]
+        return Outgoing(topic, partition, record.key, record.value, headers, small=small)
+
+    def rekeyed(self, record: Record, account: str) -> Outgoing:
+        """A record whose key is not its account, or that lies on the wrong partition: the same under its account.
+
+        It keeps its timestamp, which its time is held against.
+        """
+        self._metrics.rekeyed.inc()
+        key, topic = account.encode(), self._names.requests
+        others = [header for header in record.headers if header[0] not in ORIGIN_HEADERS]
+        headers = [*others, *origin_headers(origin_of(record))]
+        timestamp = record.timestamp if record.timestamp >= 0 else None
+        return Outgoing(topic, self._partitions(topic, key), key, record.value, headers, timestamp)
+
+
+class Scorer:
+    """Scores batches in the order of the log, and holds what belongs to our partitions.
+
+    What the consumer calls is in `streams.transport.consumer.PartitionOwner`.
+
+    Parameters
+    ----------
+    ingest, engine
+        Records to events, events to alerts.
+    checkpoint, outputs
+        Where results go.
+    epoch_of, seek
+        The consumer's.
+    learn_partitions
+        Asks the brokers for the number of partitions of every topic, and raises when they do not fit.
+    fatal
+        Ends the worker, with a reason in a line.
+    settle_seconds
+        Bound of the last checkpoint before partitions go.
+    """
+
+    def __init__(
+        self,
+        *,
+        ingest: Ingest,
+        engine: Engine,
+        checkpoint: Checkpoint,
+        outputs: Outputs,
+        metrics: Metrics,
+        epoch_of: Callable[[TP], Epoch],
+        seek: Callable[[TP, int], Awaitable[None]],
+        learn_partitions: Callable[[], Awaitable[None]],
+        fatal: Callable[[str], None],
+        settle_seconds: float,
+    ) -> None:
+        self._ingest = ingest
+        self._engine = engine
+        self._checkpoint = checkpoint
+        self._outputs = outputs
+        self._metrics = metrics
+        self._epoch_of = epoch_of
+        self._seek = seek
+        self._learn_partitions = learn_partitions
+        self._fatal = fatal
+        self._settle_seconds = settle_seconds
+        self._next: dict[TP, int | None] = {}
+        self._accepted_gaps: dict[TP, tuple[int, int]] = {}
+        self._one_by_one: dict[TP, int] = {}
+        self._refused: dict[TP, set[int]] = defaultdict(set)
+        self.ready = False
+        self.last_progress_at = monotonic()
+
+    # --- partitions come and go
+
+    async def assigned(self, committed: Mapping[TP, int | None]) -> None:
+        """Partitions are ours, their states are restored."""
+        await self._learn_partitions()
+        self._forget_all()
+        for tp, offset in committed.items():
+            self._checkpoint.own(tp.partition, offset)
+            self._next[tp] = offset
+        self.ready = True
+        self.last_progress_at = monotonic()
+        log.info("ready", extra={"partitions": len(committed)})
+
+    async def settle(self) -> None:
+        """Save and commit what is scored, within bounds. Does not raise."""
+        self.ready = False
+        try:
+            await self._checkpoint.final(self._settle_seconds)
+        except Exception:
+            log.exception("the last checkpoint failed: its records will be read again")
+
+    def revoked(self, partitions: set[TP]) -> None:
+        """Partitions are no longer ours."""
+        self.ready = False
+        for tp in partitions & self._next.keys():
+            self._forget(tp)
+
+    def not_a_member(self) -> None:
+        """The group refuses us: score nothing until it assigns partitions."""
+        self.ready = False
+
+    def positions(self) -> dict[TP, int | None]:
+        """Next offset to score of each partition that is ours."""
+        return dict(self._next)
+
+    def _forget_all(self) -> None:
+        for tp in list(self._next):
+            self._forget(tp)
+
+    def _forget(self, tp: TP) -> None:
+        self._engine.drop(tp.partition)
+        self._checkpoint.disown(tp.partition)
+        for memory in (self._next, self._accepted_gaps, self._one_by_one, self._refused):
+            memory.pop(tp, None)
+
+    # --- scoring
+
+    async def score(self, batch: Batch) -> None:
+        """Score a batch, unless it is void, and save when that is due; scoring waits until it is through."""
+        if self.ready and batch.epoch == self._epoch_of(batch.tp) and await self._follows(batch):
+            self._checkpoint.starts_at(batch.tp.partition, batch.first)
+            await self._score_records(batch.tp, batch.records)
+            await self._checkpoint.keep_up()
+
+    async def tick(self) -> None:
+        """Save when that is due though nothing comes in. Called by a timer."""
+        if self.ready and self._checkpoint.due():
+            await self._checkpoint.attempt()
+
+    async def _follows(self, batch: Batch) -> bool:
+        """Whether a batch continues where we are. A gap is looked at once more before it is believed.
+
+        What makes a real gap: compaction, retention, markers of transactional producers.
+        """
+        expected = self._next[batch.tp]
+        if expected is None or batch.first <= expected:
+            return True
+        gap = (expected, batch.first)
+        where = {"topic": batch.tp.topic, "partition": batch.tp.partition, "from": gap[0], "to": gap[1]}
+        if self._accepted_gaps.get(batch.tp) == gap:
+            log.info("the gap in the log is real: going on", extra=where)
+            return True
+        self._accepted_gaps[batch.tp] = gap
+        log.info("a gap in the log: reading it again", extra=where)
+        await self._seek(batch.tp, expected)
+        return False
+
+    async def _score_records(self, tp: TP, records: Sequence[Any]) -> None:
+        expected = self._next[tp]
+        new = [record for record in records if expected is None or record.offset >= expected]
+        for run in self._runs(tp, new):
+            try:
+                self._score_run(tp, run)
+            except Exception:
+                self._metrics.scoring_failures.inc()
+                log.exception(
+                    "scoring failed",
+                    extra={"topic": tp.topic, "partition": tp.partition, "from": run[0].offset, "to": run[-1].offset},
+                )
+                await self._go_back(tp, run)
+                return
+
+    def _runs(self, tp: TP, records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """All records at once, or one by one up to where scoring has failed before."""
+        until = self._one_by_one.get(tp, -1)
+        alone = [record for record in records if record.offset <= until]
+        yield from ([record] for record in alone)
+        if together := records[len(alone) :]:
+            yield together
+
+    def _score_run(self, tp: TP, records: Sequence[Any]) -> None:
+        """Score consecutive records; either all of it counts or, when it raises, nothing of it was handed on."""
+        if records[0].offset in self._refused[tp]:
+            dead = DeadLetter(records[0], DeadLetterReason.INTERNAL, "scoring this record failed")
+            self._hand_on(tp, records, 0, [self._outputs.dead_letter(dead)])
+            return
+        ingested = self._ingest(records)
+        alerts = self._engine.apply(tp.partition, ingested.batch)
+        outputs = [self._outputs.alert(alert) for alert in alerts]
+        outputs += [self._outputs.dead_letter(dead) for dead in ingested.dead]
+        outputs += [self._outputs.rekeyed(record, account) for record, account in ingested.misplaced]
+        self._hand_on(tp, records, len(ingested.batch), outputs)
+        for alert in alerts:
+            log.info(
+                "finding",
+                extra={"account": alert.account, "activity": alert.activity_name, "severity": alert.severity},
+            )
+
+    def _hand_on(self, tp: TP, records: Sequence[Any], events: int, outputs: list[Outgoing]) -> None:
+        self._metrics.records.inc(len(records))
+        self._next[tp] = records[-1].offset + 1
+        self._checkpoint.scored(tp.partition, records[-1].offset + 1, max(events, 1), outputs)
+        self.last_progress_at = monotonic()
+
+    async def _go_back(self, tp: TP, run: Sequence[Any]) -> None:
+        """After a failure: drop all that is not saved of the partition, and read it again.
+
+        States may be half updated, so only what is saved counts. A run of several records is then scored one by one;
+        a record that fails alone becomes a dead letter. So one record can neither stop its partition nor be lost.
+        """
+        async with self._checkpoint.lock:
+            committed = self._checkpoint.committed(tp.partition)
+            one_by_one, refused = run[-1].offset, self._refused[tp]
+            if len(run) == 1:
+                refused.add(run[0].offset)
+                if len(refused) > MAX_REFUSED:
+                    self._fatal("scoring fails for record after record: a fault of stillwatch, please report it")
+            self._forget(tp)
+            self._checkpoint.own(tp.partition, committed)
+            self._next[tp] = committed
+            self._one_by_one[tp], self._refused[tp] = one_by_one, refused
+        if committed is not None:
+            await self._seek(tp, committed)

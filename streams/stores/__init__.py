@@ -1,0 +1,10 @@
+"""Where the states of accounts lie on this machine: Faust's two stores, with raw reads and writes by partition.
+
+Both have the same methods beside Faust's own, and Faust calls only its own:
+
+- `raw_get(partition, account)`: the envelope, or None. Does no I/O beyond a local disk.
+- `raw_write(partition, states, offset)`: states that the changelog holds; None deletes. `offset` is the changelog
+  offset up to which this store is complete with them, None when it must not move.
+- `raw_apply(partition, records)`: records of the changelog, in order; `newer` decides between two of one account.
+- `accounts()`: how many states there are.
+"""

@@ -1,0 +1,85 @@
+"""States in memory: read again from the changelog at each start, and bounded by a number of accounts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from faust.stores import memory
+
+from streams.stores.newer import newest
+
+log = logging.getLogger(__name__)
+
+MAX_FORGOTTEN_WAITING = 100_000
+"""Forgotten accounts whose deletion from the changelog is still to come. Beyond it they are only forgotten here, and
+once more after the next start."""
+
+
+class MemoryStore(memory.Store[bytes, bytes]):
+    """Faust's memory store with raw access, in the order of writing: the first entry is the longest idle account.
+
+    Beyond `max_accounts` the longest idle are forgotten; `take_forgotten` hands their last states out so that they are
+    deleted from the changelog as well.
+    """
+
+    def __init__(self, *args: Any, max_accounts: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_accounts = max_accounts
+        self._forgotten_waiting: dict[int, dict[bytes, bytes]] = {}
+        self.forgotten = 0
+        self.late_writes = 0
+
+    def accounts(self) -> int:
+        """Number of states."""
+        return len(self.data)
+
+    def raw_get(self, partition: int, account: bytes) -> bytes | None:
+        """Envelope of an account of a partition."""
+        return self.data.get(account) if self._key_partition.get(account) == partition else None
+
+    def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        """Take over states that the changelog holds."""
+        for account, envelope in states.items():
+            self.data.pop(account, None)  # a rewritten entry moves to the end
+            if envelope is None:
+                self._key_partition.pop(account, None)
+            else:
+                self.data[account] = envelope
+                self._key_partition[account] = partition
+        self._forget_longest_idle()
+
+    def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
+        """Take over records of the changelog."""
+        known = {record.key: self.raw_get(partition, record.key) for record in records}
+        changed, late = newest(records, known)
+        self.late_writes += late
+        self.raw_write(partition, changed, None)
+
+    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
+        """Accounts forgotten since the last call, with their last states."""
+        return self._forgotten_waiting.pop(partition, {})
+
+    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        """Their deletion did not go through: to be taken again."""
+        self._forgotten_waiting.setdefault(partition, {}).update(states)
+
+    def drop(self, partition: int) -> None:
+        """Forget what is left to do for a partition; its states go when the next recovery is complete."""
+        self._forgotten_waiting.pop(partition, None)
+
+    def _forget_longest_idle(self) -> None:
+        while len(self.data) > self._max_accounts:
+            account = next(iter(self.data))
+            state, partition = self.data.pop(account), self._key_partition.pop(account)
+            waiting = self._forgotten_waiting.setdefault(partition, {})
+            if len(waiting) < MAX_FORGOTTEN_WAITING:
+                waiting[account] = state
+            if self.forgotten == 0:
+                log.warning(
+                    "more accounts than max_accounts: the longest idle are forgotten and start anew when they come "
+                    "back. Raise max_accounts, or use store=rocksdict",
+                    extra={"max_accounts": self._max_accounts},
+                )
+            self.forgotten += 1

@@ -1,0 +1,107 @@
+"""The way out: records to partitions in batches, each delivery awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.errors import MessageSizeTooLargeError
+
+log = logging.getLogger(__name__)
+
+Header = tuple[str, bytes]
+
+
+class Outgoing(NamedTuple):
+    """A record on its way out.
+
+    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place should the brokers refuse its
+    size; without one the delivery fails.
+    """
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header] = ()
+    timestamp: int | None = None
+    small: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds in memory, roughly."""
+        return len(self.key or b"") + len(self.value or b"") + sum(len(value) for _, value in self.headers)
+
+
+class Delivered(NamedTuple):
+    """Offsets of a delivery to one partition; `contiguous`: nobody else wrote in between."""
+
+    first: int
+    last: int
+    contiguous: bool
+
+
+async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+    """Write records, in order within each partition, and wait until the brokers hold them all.
+
+    `producer` is an `AIOKafkaProducer`. Batches are built here: 7 µs for a record of 300 bytes against 20 µs for
+    `send`, and one future a batch. Raises `KafkaError` when a delivery fails; others may have gone through then.
+    """
+    grouped: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
+    for record in records:
+        grouped[record.topic, record.partition].append(record)
+    delivered = await asyncio.gather(*(_deliver_to(producer, *where, group) for where, group in grouped.items()))
+    return dict(zip(grouped, delivered, strict=True))
+
+
+async def _deliver_to(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
+    sent = []
+    for batch, batched in _batches(producer, records):
+        sent.append((batched, await producer.send_batch(batch, topic, partition=partition)))
+    first, last, contiguous = -1, -1, True
+    for batched, future in sent:
+        try:
+            base = (await future).offset  # offset of the batch's first record
+        except MessageSizeTooLargeError:
+            base = (await _deliver_smaller(producer, topic, partition, batched)).first
+            contiguous = False
+        contiguous = contiguous and (first < 0 or base == last + 1)
+        first = base if first < 0 else first
+        last = base + len(batched) - 1
+    return Delivered(first, last, contiguous)
+
+
+def _batches(producer: Any, records: Sequence[Outgoing]) -> Iterable[tuple[Any, list[Outgoing]]]:
+    """The producer's batches, filled to its `max_batch_size`; a larger record makes a batch of its own."""
+    batched: list[Outgoing] = []
+    batch = producer.create_batch()
+    for record in records:
+        if not _append(batch, record):
+            yield batch, batched
+            batch, batched = producer.create_batch(), []
+            _append(batch, record)
+        batched.append(record)
+    if batched:
+        yield batch, batched
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    added = batch.append(
+        timestamp=record.timestamp, key=record.key, value=record.value, headers=[(k, v) for k, v in record.headers]
+    )
+    return added is not None
+
+
+async def _deliver_smaller(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
+    """A batch the brokers found too large: one by one, and what is alone too large without its content."""
+    if len(records) > 1:
+        parts = [await _deliver_to(producer, topic, partition, [record]) for record in records]
+        return Delivered(parts[0].first, parts[-1].last, False)
+    (record,) = records
+    if record.small is None:
+        raise MessageSizeTooLargeError(f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes")
+    log.warning("the brokers refuse a record's size: sent without its content", extra={"topic": topic})
+    return await _deliver_to(producer, topic, partition, [record._replace(value=record.small, small=None)])
