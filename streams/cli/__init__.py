@@ -1,0 +1,42 @@
+"""The command `stillwatch`.
+
+The commands are declared here on one screen; each is a module of its own in this package.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from streams.cli import alerts, config, demo, produce, replay, schema, simulate, topics, worker
+from streams.cli.failures import ListedCommands, run_guarded
+from streams.exit_codes import MEANINGS
+
+EXIT_CODES = "Exit codes: " + ", ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+app = typer.Typer(
+    name="stillwatch",
+    cls=ListedCommands,
+    help="Tells an AI lab, while it happens, that somebody copies its model through the API.\n\n"
+    "Start with `stillwatch demo`. Every command explains itself: `stillwatch replay --help`.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("worker")(worker.worker)
+app.command("alerts")(alerts.alerts)
+app.command("produce")(produce.produce)
+app.command("simulate")(simulate.simulate)
+app.command("replay")(replay.replay)
+app.add_typer(topics.app, name="topics")
+app.command("schema")(schema.schema)
+app.command("config")(config.config)
+
+
+def main() -> None:
+    """Entry point: run the command line and exit."""
+    sys.exit(run_guarded(app))

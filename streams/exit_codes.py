@@ -1,0 +1,42 @@
+"""Exit codes of the command `stillwatch`, the same for every subcommand."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    """It did what was asked."""
+
+    UNKEPT = 1
+    """It ran, but what it promises did not come true: the demo missed an account, a check found a fault."""
+
+    USAGE = 2
+    """Bad arguments or configuration."""
+
+    INPUT = 3
+    """An input file that cannot be read or used."""
+
+    BROKER = 4
+    """Brokers that cannot be reached, or that refused."""
+
+    STUCK = 75
+    """A worker that did not stop in time and ended itself hard; nothing is lost by it (`EX_TEMPFAIL`)."""
+
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+MEANINGS = {
+    ExitCode.OK: "fine",
+    ExitCode.UNKEPT: "what the command promises did not come true",
+    ExitCode.USAGE: "bad arguments or configuration",
+    ExitCode.INPUT: "an input file cannot be read or used",
+    ExitCode.BROKER: "brokers cannot be reached, or refused",
+    ExitCode.STUCK: "hard end of a stuck worker",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+"""One line each, as `--help` and the README show them."""
