@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import orjson
 
 from detectors.baseline import Baseline, BaselineError, load_default
 from detectors.embedding import load_wordllama
@@ -12,6 +15,22 @@ from streams.ingest import Ingest
 from streams.settings import Settings, SettingsError
 
 HOUR_MS = 3600 * 1000
+
+WARM_UP_TIME = 1_700_000_000_000
+WARM_UP_OFFSETS = range(20)
+"""Enough requests of one account for a look at its statistics."""
+
+
+class _MadeUpRecord(NamedTuple):
+    """A record as `Ingest` reads it."""
+
+    offset: int
+    value: bytes
+    topic: str = "warm-up"
+    partition: int = 0
+    timestamp: int = -1
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def read_baseline(settings: Settings) -> Baseline:
@@ -50,3 +69,19 @@ def make_engine(settings: Settings, baseline: Baseline, lookup: Callable[[int, b
         state_expiry_days=settings.state_expiry_days,
     )
     return Engine(baseline, options, lookup=lookup, capacity=settings.slab_rows)
+
+
+def warm_up(settings: Settings, baseline: Baseline) -> None:
+    """Compile what scoring needs, on made-up requests that leave no trace.
+
+    Done before a worker joins its group: for seconds on the first run, compilation would hold up its event loop.
+    """
+    ingest = make_ingest(settings, baseline)
+    content = [{"prompt": "warm up"}, {"embedding": [1.0] * baseline.encoder.dimension}]
+    records = [
+        _MadeUpRecord(at, orjson.dumps({"time": WARM_UP_TIME + at, "account": "warm-up", **content[at % len(content)]}))
+        for at in WARM_UP_OFFSETS
+    ]
+    make_engine(settings.model_copy(update={"slab_rows": 2}), baseline, lambda partition, account: None).apply(
+        0, ingest(records).batch
+    )

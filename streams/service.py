@@ -14,7 +14,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from streams.checkpoint import Checkpoint, Deliver
-from streams.detection import make_engine, make_ingest, read_baseline
+from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
 from streams.metrics import Following, Metrics
 from streams.recovery import BatchRecovery, BatchTableManager
@@ -86,7 +86,7 @@ class Service(faust.App):
         return BatchTransport(self.conf.broker_consumer, self)
 
     def _wire(self, settings: Settings) -> None:
-        baseline = read_baseline(settings)
+        self._baseline = baseline = read_baseline(settings)
         names, metrics = self.names, self.metrics
         self.engine = make_engine(settings, baseline, self._lookup)
         settle_seconds = SETTLE_SHARE * min(settings.shutdown_grace_seconds, settings.rebalance_timeout_seconds)
@@ -163,6 +163,10 @@ class Service(faust.App):
         requests, state = self._partitions.count(self.names.requests), self._partitions.count(self.names.state)
         if requests != state:
             self.fatal(f"{self.names.requests} has {requests} partitions and {self.names.state} {state}")
+
+    def warm_up(self) -> None:
+        """Compile what scoring needs."""
+        warm_up(self.settings, self._baseline)
 
     # --- how it goes
 

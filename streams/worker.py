@@ -49,6 +49,7 @@ class Worker(faust.Worker):
         prepared = self.loop.run_until_complete(prepare(settings))
         if prepared is not ExitCode.OK:
             raise SystemExit(int(prepared))
+        self.app.warm_up()
         try:
             server = self._serve_metrics()
         except OSError as error:

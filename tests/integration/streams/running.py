@@ -18,17 +18,19 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from detectors import state
+from detectors.baseline import load_default
 from tests.integration.broker import free_port
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 60
-WORKER = "tests.integration.streams.fake_detection"
+ENCODER_HASH = load_default().encoder.hash
 
 
 class Worker:
     """A worker process with settings of a test; its log goes to a file that a failing test shows."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], module: str = "streams.worker") -> None:
         self.folder = folder
         self.port = free_port()
         self.log_file = folder / f"worker-{self.port}.log"
@@ -37,7 +39,7 @@ class Worker:
         environment |= {f"STILLWATCH_{name.upper()}": str(value) for name, value in given.items()}
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", WORKER], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
 
     @property
@@ -174,3 +176,11 @@ async def states(kafka: str, topic: str) -> dict[bytes, bytes]:
         else:
             last[record.key] = record.value
     return last
+
+
+async def request_counts(kafka: str, topic: str) -> dict[str, int]:
+    """Requests that the states on a changelog have counted, by account."""
+    return {
+        account.decode(): int(state.unseal(envelope, ENCODER_HASH)["header"]["requests"][0])
+        for account, envelope in (await states(kafka, topic)).items()
+    }

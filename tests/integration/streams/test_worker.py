@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,20 @@ import orjson
 import pytest
 
 from streams.settings import load_settings
+from streams.simulation import simulate
 from streams.topics import TopicNames, create_topics
 from streams.transport.partitioner import positive_murmur2
-from tests.integration.streams.fake_detection import ALERT_EVERY, read_state
-from tests.integration.streams.running import Request, Worker, read, request, send, states, wait_done, wait_until
+from tests.integration.streams.expected import expected_of, findings_on
+from tests.integration.streams.running import (
+    Request,
+    Worker,
+    read,
+    request,
+    request_counts,
+    send,
+    wait_done,
+    wait_until,
+)
 
 PARTITIONS = 4
 NOW = int(time.time() * 1000)
@@ -35,9 +44,9 @@ def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
     """`start(store="memory")` starts a worker in the test's own group."""
     workers: list[Worker] = []
 
-    def start_worker(**settings: Any) -> Worker:
+    def start_worker(module: str = "streams.worker", **settings: Any) -> Worker:
         given = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
-        workers.append(Worker(tmp_path, given | settings))
+        workers.append(Worker(tmp_path, given | settings, module))
         return workers[-1]
 
     yield start_worker
@@ -49,33 +58,26 @@ def requests_of(accounts: int, each: int) -> list[Request]:
     return [request(f"acct-{a}", NOW + i, id=f"{a}-{i}") for i in range(each) for a in range(accounts)]
 
 
-async def counts(kafka: str, topic: str) -> dict[str, int]:
-    return {account.decode(): read_state(state)[0] for account, state in (await states(kafka, topic)).items()}
-
-
 @pytest.mark.parametrize("store", ["memory", "rocksdict"])
 async def test_a_worker_alerts_commits_and_goes_on_after_a_restart(
     kafka: str, topics: TopicNames, topic_prefix: str, start: Start, store: str
 ) -> None:
-    await send(kafka, topics.requests, requests_of(accounts=20, each=80))
-    worker = start(store=store)
-    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
-    assert worker.stop() == 0
-    await send(kafka, topics.requests, requests_of(accounts=20, each=30))
-    worker = start(store=store)
-    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
-    assert worker.stop() == 0
+    events = simulate(seed=3, days=4, organic=6, planted=2).events
+    requests = [Request(event["account"].encode(), orjson.dumps(event)) for event in events]
+    for half in (requests[: len(requests) // 2], requests[len(requests) // 2 :]):
+        await send(kafka, topics.requests, half)
+        worker = start(store=store)
+        await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+        assert worker.stop() == 0
 
-    assert await counts(kafka, topics.state) == {f"acct-{a}": 110 for a in range(20)}
+    expected = expected_of(requests)
+    assert len(expected.findings) >= 2
+    assert await request_counts(kafka, topics.state) == expected.counts
     alerts = await read(kafka, topics.alerts)
-    findings = Counter((a["finding_info"]["uid"], a["metadata"]["sequence"]) for a in map(orjson.loads, values(alerts)))
-    assert findings == {(f"acct-{a}", n): 1 for a in range(20) for n in (1, 110 // ALERT_EVERY)}
+    assert findings_on(alerts) == expected.findings
+    assert len(alerts) == len(expected.findings)
     assert all(record.partition == positive_murmur2(record.key) % PARTITIONS for record in alerts)
     assert dict(alerts[0].headers)["ce_type"] == b"stillwatch.finding.create"
-
-
-def values(records: list[Any]) -> list[bytes]:
-    return [record.value for record in records]
 
 
 @pytest.mark.parametrize("content", ["original", "redacted"])
@@ -86,7 +88,7 @@ async def test_what_cannot_be_scored_is_kept_with_its_reason(
     bad = {
         "not_json": Request(b"a", f"{{{prompt}".encode()),
         "clock": request("a", NOW * 1000, prompt=prompt),
-        "no_embedder": request("a", NOW, prompt=prompt),
+        "embedding_model": request("a", NOW, embedding=[1.0, 2.0], embedding_model=prompt),
     }
     await send(kafka, topics.requests, [*bad.values(), request("a", NOW)])
     worker = start(dead_letter_content=content, log_level="DEBUG")
@@ -107,7 +109,7 @@ async def test_what_cannot_be_scored_is_kept_with_its_reason(
             assert record.value == bad[reason].value
         else:
             assert prompt.encode() not in record.value
-    assert await counts(kafka, topics.state) == {"a": 1}
+    assert await request_counts(kafka, topics.state) == {"a": 1}
     assert prompt not in worker.log
 
 
@@ -125,7 +127,7 @@ async def test_records_keyed_wrongly_are_sent_back_and_counted_once(
     assert worker.metric("stillwatch_rekeyed_records_total") == 2
     assert worker.stop() == 0
 
-    assert await counts(kafka, topics.state) == {"acct-1": 3}
+    assert await request_counts(kafka, topics.state) == {"acct-1": 3}
     sent_back = [r for r in await read(kafka, topics.requests) if any("origin" in name for name, _ in r.headers)]
     assert {record.key for record in sent_back} == {b"acct-1"}
     assert {record.partition for record in sent_back} == {home}
@@ -139,12 +141,12 @@ async def test_a_stop_signal_commits_everything_within_the_grace(
     # No checkpoint is due before the stop: all of it is saved and committed by the stop itself.
     worker = start(checkpoint_interval_seconds=60, checkpoint_max_events=10**6, shutdown_grace_seconds=15)
     wait_until(lambda: worker.metric("stillwatch_scored_events_total") == 5000, 60, worker)
-    assert await counts(kafka, topics.state) == {}
+    assert await request_counts(kafka, topics.state) == {}
     started = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - started < 15
     await wait_done(kafka, topic_prefix, topics.requests, 1, worker)
-    assert await counts(kafka, topics.state) == {f"acct-{a}": 100 for a in range(50)}
+    assert await request_counts(kafka, topics.state) == {f"acct-{a}": 100 for a in range(50)}
 
 
 async def test_a_record_that_breaks_the_scoring_stops_nobody_else(
@@ -153,12 +155,12 @@ async def test_a_record_that_breaks_the_scoring_stops_nobody_else(
     sent = requests_of(accounts=10, each=40)
     sent[171] = request("acct-1", NOW, id="boom")
     await send(kafka, topics.requests, sent)
-    worker = start(max_batch_records=100)
+    worker = start(module="tests.integration.streams.faulty_worker", max_batch_records=100)
     await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
     assert worker.stop() == 0
     (dead,) = await read(kafka, topics.dead_letters)
     assert dict(dead.headers)["stillwatch-reason"] == b"internal"
-    assert await counts(kafka, topics.state) == {f"acct-{a}": 40 - (a == 1) for a in range(10)}
+    assert await request_counts(kafka, topics.state) == {f"acct-{a}": 40 - (a == 1) for a in range(10)}
     assert "a fault that quotes" not in worker.log
 
 
@@ -175,7 +177,7 @@ async def test_beyond_max_accounts_the_longest_idle_are_forgotten_also_on_the_ch
     wait_until(lambda: worker.metric("stillwatch_forgotten_accounts_total") == 201, 30, worker)
     assert worker.metric("stillwatch_accounts") == 100
     assert worker.stop() == 0
-    left = await counts(kafka, topics.state)
+    left = await request_counts(kafka, topics.state)
     assert "last" in left
     # A deletion goes out with the next checkpoint of its partition, so those of the last wave may still be to come.
     assert not [account for account in left if account.startswith("wave-0")]
@@ -202,5 +204,5 @@ async def test_the_port_serves_readiness_and_metrics(kafka: str, topics: TopicNa
     worker.wait_ready()
     status, text = worker.get("/metrics")
     assert status == 200
-    assert 'stillwatch_baseline{hash="fake"}' in text
+    assert "stillwatch_baseline{hash=" in text
     assert worker.get("/table/accounts")[0] == 404
