@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import portable_math
 from detectors.events import FAILED, NO_CONTENT
 from detectors.kernel import Record, Scalar, Vector, kernel
-from detectors.statistics import cadence, coverage, identity, memory, mixture, order, recurrence, shape, users
-
-HEADER_DTYPE = np.dtype(
-    [
-        ("requests", "<i8"),  # all that were counted, failed ones too
-        ("covered", "<i8"),  # those with content that did not fail
-        ("first_time", "<i8"),
-        ("last_time", "<i8"),
-        ("offset", "<i8"),  # fence: last applied offset
-    ]
-)
+from detectors.statistics import cadence, coverage, header, identity, memory, mixture, order, recurrence, shape, users
 
 EPISODE_DTYPE = np.dtype(
     [
@@ -38,7 +27,7 @@ EPISODE_DTYPE = np.dtype(
 
 DTYPE = np.dtype(
     [
-        ("header", HEADER_DTYPE),
+        ("header", header.DTYPE),
         ("episode", EPISODE_DTYPE),
         ("identity", identity.DTYPE),
         ("memory", memory.DTYPE),
@@ -92,11 +81,11 @@ FENCED, DUPLICATE, ADMITTED = 0, 1, 2
 @kernel
 def admit(row: Record, event: Record) -> Scalar:
     """Say whether an event is to be counted; a duplicate moves the fence and nothing else."""
-    header = row["header"]
-    if event["offset"] <= header["offset"] and header["requests"] > 0:
+    progress = row["header"]
+    if event["offset"] <= progress["offset"] and progress["requests"] > 0:
         return FENCED
     if identity.is_known(row["identity"], event["identity"]):
-        header["offset"] = event["offset"]
+        progress["offset"] = event["offset"]
         return DUPLICATE
     return ADMITTED
 
@@ -107,20 +96,15 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
 
     `scratch` is int64 of shape `(32,)`, for the distances.
     """
-    header = row["header"]
+    progress = row["header"]
     time = event["time"]
-    gap = np.int64(-1)
-    if header["requests"] == 0:
-        header["first_time"] = time
+    gap = header.gap(progress, time)
+    if progress["requests"] == 0:
         cadence.first(row["cadence"], time)
     else:
-        gap = time - header["last_time"]
         cadence.update(row["cadence"], time, gap)
     identity.update(row["identity"], event["identity"], time, event["offset"])
-    header["requests"] += 1
-    header["offset"] = event["offset"]
-    if header["requests"] == 1 or time > header["last_time"]:
-        header["last_time"] = time
+    header.update(progress, time, event["offset"])
     users.update(row["users"], event["end_user"])
     flags = np.int64(event["flags"])
     if flags & FAILED:
@@ -128,16 +112,15 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     if flags & (FAILED | NO_CONTENT):
         return False
     code = event["code"]
-    length = np.float64(event["length"])
-    log_length = portable_math.log(length + 1.0) if length > 0.0 else -1.0
+    log_length = shape.log_length(np.float64(event["length"]))
     memory.recall(row["memory"], code, scratch)
     coverage.update(row["coverage"], code, scratch)
-    order.update(row["order"], scratch, gap, header["covered"])
+    order.update(row["order"], scratch, gap, progress["covered"])
     recurrence.update(row["recurrence"], code, scratch)
     mixture.update(row["mixture"], code, log_length, row["order"]["last_win"])
     shape.update(row["shape"], log_length, np.int64(event["output_tokens"]), np.int64(event["endpoint"]))
     memory.remember(row["memory"], code)
-    header["covered"] += 1
+    progress["covered"] += 1
     return True
 
 

@@ -37,6 +37,12 @@ DTYPE = np.dtype(
 
 
 @kernel
+def log_length(length: Scalar) -> Scalar:
+    """Natural log of a length in characters + 1; -1 when it is unknown (0)."""
+    return portable_math.log(length + 1.0) if length > 0.0 else -1.0
+
+
+@kernel
 def update(s: Record, log_length: Scalar, output_tokens: Scalar, endpoint: Scalar) -> None:
     """Take one request: log length and answered tokens (negative when unknown), endpoint's hash (0 when absent)."""
     if output_tokens >= 0:
