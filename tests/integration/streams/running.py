@@ -168,14 +168,14 @@ async def wait_done(kafka: str, group: str, topic: str, seconds: float, *workers
 
 
 async def states(kafka: str, topic: str) -> dict[bytes, bytes]:
-    """Last state of each account on the changelog."""
-    last: dict[bytes, bytes] = {}
+    """State of each account as the changelog gives it: the one that has seen most, and none where it was deleted."""
+    standing: dict[bytes, bytes] = {}
     for record in await read(kafka, topic):
         if record.value is None:
-            last.pop(record.key, None)
-        else:
-            last[record.key] = record.value
-    return last
+            standing.pop(record.key, None)
+        elif record.key not in standing or state.fence_of(record.value) >= state.fence_of(standing[record.key]):
+            standing[record.key] = record.value
+    return standing
 
 
 async def request_counts(kafka: str, topic: str) -> dict[str, int]:
