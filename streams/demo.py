@@ -68,7 +68,7 @@ class WorkerProcess:
 
     def __enter__(self) -> WorkerProcess:
         with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own command, nothing from outside
                 self._command,
                 env=_environment(self._settings),
                 stdin=subprocess.DEVNULL,

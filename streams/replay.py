@@ -55,6 +55,9 @@ class Summary:
     misplaced
         Records whose key or partition does not fit their account; the service sends them back properly keyed, and the
         replay scores that copy instead.
+    forgotten
+        States given up because there were more accounts than may be kept: should one of these accounts send again, it
+        starts anew.
     """
 
     records: int = 0
@@ -62,6 +65,7 @@ class Summary:
     alerts: int = 0
     dead: Counter[str] = field(default_factory=Counter)
     misplaced: int = 0
+    forgotten: int = 0
 
 
 class Replay:
@@ -71,6 +75,8 @@ class Replay:
     ----------
     ingest, engine
         Made as for the service.
+    max_accounts
+        Accounts whose states are kept, beside those that the engine holds ready.
     on_alert
         Called with each alert, in order.
     on_dead_letter
@@ -82,10 +88,11 @@ class Replay:
         ingest: Ingest,
         engine: Engine,
         *,
+        max_accounts: int,
         on_alert: Callable[[Alert], None],
         on_dead_letter: Callable[[DeadLetter], None] | None = None,
     ) -> None:
-        self._ingest, self._engine = ingest, engine
+        self._ingest, self._engine, self._max_accounts = ingest, engine, max_accounts
         self._on_alert, self._on_dead_letter = on_alert, on_dead_letter
         self.summary = Summary()
 
@@ -100,6 +107,10 @@ class Replay:
             if self._on_dead_letter is not None:
                 self._on_dead_letter(dead)
         self._give_out(self._engine.apply(partition, ingested.batch))
+        if self._engine.pending() > self._max_accounts:
+            # A replay stores nothing: the engine keeps what it cannot hold ready until it is asked for, and it is not
+            # asked but to let go of it.
+            self.summary.forgotten += max(0, len(self._engine.snapshot(partition)) - self._engine.accounts)
 
     def finish(self) -> Summary:
         """Close what is due at the end of the records; returns what was seen."""

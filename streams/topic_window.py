@@ -99,7 +99,7 @@ class TopicWindow:
 
 
 async def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:
-    """Partitions of a topic. A consumer only knows those of topics that it follows already, so the brokers are asked."""
+    """Partitions of a topic. The brokers are asked: a consumer knows only those of topics that it follows already."""
     admin = AIOKafkaAdminClient(**settings.client_options())
     try:
         await admin.start()

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from streams.cli import alerts, config, demo, produce, replay, schema, simulate, topics, worker
+from streams.cli import alerts, config, demo, explain, fit, produce, replay, schema, simulate, topics, worker
 from streams.cli.failures import ListedCommands, run_guarded
 from streams.exit_codes import MEANINGS
 
@@ -32,6 +32,8 @@ app.command("alerts")(alerts.alerts)
 app.command("produce")(produce.produce)
 app.command("simulate")(simulate.simulate)
 app.command("replay")(replay.replay)
+app.command("fit")(fit.fit)
+app.command("explain")(explain.explain)
 app.add_typer(topics.app, name="topics")
 app.command("schema")(schema.schema)
 app.command("config")(config.config)

@@ -13,7 +13,7 @@ from msgspec import DecodeError
 
 from schemas.alert import Alert, decode_alert
 from streams.cli import alerts_table
-from streams.cli.failures import BrokerError
+from streams.cli.failures import BrokerError, broker_error
 from streams.cli.options import CONNECTION, takes_settings
 from streams.cli.terminal import ERR, OUT, plain, safe_json
 from streams.cli.times import HELP, moment
@@ -48,7 +48,7 @@ def alerts(
     except (KafkaError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise BrokerError(f"brokers {settings.brokers}: {error or type(error).__name__}") from None
+        raise broker_error(f"brokers {settings.brokers}", error) from None
 
 
 async def _show(settings: Settings, as_json: bool, keep_on: bool, since_ms: int | None, account: str | None) -> None:

@@ -18,7 +18,7 @@ WIDTH = 100
 
 
 @takes_settings(*ALL)
-def config(settings: Settings) -> None:
+def config(settings: Settings, context: typer.Context) -> None:
     """Print every setting as TOML: what it means, its value, and where the value comes from.
 
     What is at its default is commented out, so that the output can be kept as a file for --config. Secrets are not
@@ -29,20 +29,21 @@ def config(settings: Settings) -> None:
     typer.echo(f"# Settings of stillwatch. Flags win over {ENV_PREFIX}* in the environment, that over this file")
     typer.echo(f"# (named by --config or {CONFIG_VARIABLE}), and this file over the defaults.")
     for name, field in Settings.model_fields.items():
-        source = _source(settings, name)
+        source = _source(settings, name, flag=context.params.get(name) is not None)
         meaning = f"{field.description} ({'default' if source is None else 'from ' + source})"
         typer.echo("\n" + "\n".join(textwrap.wrap(meaning, WIDTH, initial_indent="# ", subsequent_indent="# ")))
         line = _line(name, getattr(settings, name))
         typer.echo(f"# {line}" if source is None or line.startswith("#") else line)
 
 
-def _source(settings: Settings, name: str) -> str | None:
+def _source(settings: Settings, name: str, *, flag: bool) -> str | None:
     """Where a value comes from; None for the default. Pydantic tells what was set, not by whom."""
     if name not in settings.model_fields_set:
         return None
-    if (ENV_PREFIX + name).upper() in {variable.upper() for variable in os.environ}:
-        return "the environment or a flag"
-    return "the file or a flag"
+    if flag:
+        return "a flag"
+    variable = (ENV_PREFIX + name).upper()
+    return "the environment" if variable in {known.upper() for known in os.environ} else "the file"
 
 
 def _line(name: str, value: Any) -> str:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.alert import caption
 from streams.cli import alerts_table
-from streams.cli.failures import BrokerError
+from streams.cli.failures import broker_error
 from streams.cli.options import CONNECTION, DETECTION, takes_settings
 from streams.cli.terminal import OUT, plain, safe, when
 from streams.demo import DemoError, Play, Verdict, WorkerProcess, judge, run_topics
@@ -108,7 +108,7 @@ def _run(settings: Settings, brokers: str | None, traffic: Simulation, rate: flo
         OUT.print(plain(safe(str(error), MAX_REASON_CHARACTERS), "bold red"))
         raise typer.Exit(ExitCode.UNKEPT) from None
     except (KafkaError, OSError) as error:
-        raise BrokerError(f"{where}: {error or type(error).__name__}") from None
+        raise broker_error(where, error) from None
 
 
 async def _play(settings: Settings, traffic: Simulation, rate: float, folder: Path) -> Verdict:

@@ -32,6 +32,14 @@ class BrokerError(Exception):
     """Brokers cannot be reached, or refused; the message is one line that says which and why."""
 
 
+def broker_error(where: str, error: BaseException) -> BrokerError:
+    """What a Kafka client raised, in words. For a wrong password it says no more than "Unable to bootstrap"."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "bootstrap" in text.lower():
+        text = "not reachable, or they refused who we say we are (security_protocol, sasl_*, ssl_*)"
+    return BrokerError(f"{where}: {text}")
+
+
 def run_guarded(app: Callable[..., object]) -> int:
     """Run a typer application; what goes wrong becomes a line on standard error and the exit code that is returned."""
     # What these say of an unreachable broker is said below, once.
@@ -55,7 +63,7 @@ def run_guarded(app: Callable[..., object]) -> int:
     except (BrokerError, TopicsError) as error:
         return _fail(ExitCode.BROKER, str(error))
     except KafkaError as error:
-        return _fail(ExitCode.BROKER, f"Kafka: {error or type(error).__name__}")
+        return _fail(ExitCode.BROKER, str(broker_error("Kafka", error)))
     except typer.Exit as error:
         return error.exit_code
     return code if isinstance(code, int) else ExitCode.OK

@@ -22,7 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from streams.cli.failures import BrokerError
+from streams.cli.failures import BrokerError, broker_error
 from streams.cli.files import STANDARD, open_input, open_output
 from streams.cli.options import CONNECTION, DETECTION, READING, takes_settings
 from streams.cli.terminal import ERR, plain, progress_bar
@@ -92,6 +92,7 @@ def _make(
     return Replay(
         make_ingest(settings, baseline, expected_partition=_partitioner(keyed)),
         make_engine(settings, baseline, lambda partition, account: None),
+        max_accounts=settings.max_accounts,
         on_alert=lambda alert: _write_line(alerts, encode_alert(alert)),
         on_dead_letter=write_dead,
     )
@@ -149,7 +150,7 @@ async def _replay_topic(
         except TopicError as error:
             raise BrokerError(str(error)) from None
         except (KafkaError, OSError) as error:
-            raise BrokerError(f"brokers {settings.brokers}: {error or type(error).__name__}") from None
+            raise broker_error(f"brokers {settings.brokers}", error) from None
 
 
 def _bytes_bar() -> Progress:
@@ -193,4 +194,7 @@ def _report(summary: Summary, source: str) -> None:
         ERR.print(plain(f"  refused: {count} {reason}", "yellow"))
     if summary.misplaced:
         text = f"  passed over: {summary.misplaced} records on another key or partition than their account's"
+        ERR.print(plain(text, "yellow"))
+    if summary.forgotten:
+        text = f"  {summary.forgotten} accounts' states were forgotten: --max-accounts is too small for these records"
         ERR.print(plain(text, "yellow"))

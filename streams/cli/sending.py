@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 
 from aiokafka.errors import KafkaError
 
-from streams.cli.failures import BrokerError
+from streams.cli.failures import broker_error
 from streams.cli.terminal import ERR, plain, progress_bar
 from streams.sending import Sender, make_producer
 from streams.settings import Settings
@@ -36,7 +36,7 @@ async def send_lines(
                     bar.update(task, completed=sender.sent)
                 await sender.confirm()
     except (KafkaError, OSError) as error:
-        raise BrokerError(f"brokers {settings.brokers}, topic {topic}: {error or type(error).__name__}") from None
+        raise broker_error(f"brokers {settings.brokers}, topic {topic}", error) from None
     finally:
         await producer.stop()
     ERR.print(plain(f"{sender.sent} requests sent to {topic}"))

@@ -12,6 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 OUT = Console(highlight=False, soft_wrap=True)
+WIDTH_WITHOUT_TERMINAL = 120
+if not OUT.is_terminal:
+    OUT.width = WIDTH_WITHOUT_TERMINAL  # rich takes 80, where tables would be cut
+
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 MAX_SHOWN_CHARACTERS = 200

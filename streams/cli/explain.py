@@ -1,0 +1,163 @@
+"""`stillwatch explain`: an account's statistics over its life, beside what is usual, and what follows from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from streams.cli.failures import InputError
+from streams.cli.files import open_input
+from streams.cli.options import DETECTION, READING, takes_settings
+from streams.cli.terminal import ERR, OUT, plain, safe, when
+from streams.sending import key_of
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from detectors.baseline import Baseline
+    from detectors.events import EventBatch
+
+Look = dict[str, float]
+
+COUNTS = frozenset({"n", "window", "outside_burst"})
+"""Features that count requests rather than tell what they are like."""
+
+SHOWN_LOOKS = 5
+NARROW_LOOKS = 3
+NARROW_WIDTH = 96
+"""Narrower terminals show fewer looks: a table that breaks its lines cannot be read."""
+
+
+@takes_settings(*DETECTION, *READING)
+def explain(
+    settings: Settings,
+    account: Annotated[str, typer.Argument(help="The account, as it stands in the events.")],
+    file: Annotated[Path, typer.Argument(help="Request events, one JSON object a line; - reads standard input.")],
+    looks: Annotated[
+        int, typer.Option(min=1, max=12, help="Points of the account's life that are shown.")
+    ] = SHOWN_LOOKS,
+    as_json: Annotated[bool, typer.Option("--json", help="Every look as one JSON object a line.")] = False,
+) -> None:
+    """Show why an account is or is not alerted: every statistic beside its baseline, the rivals, the score.
+
+    Example: [bold]stillwatch explain acct-17 events.jsonl[/bold]
+    """
+    from streams.detection import make_engine, read_baseline  # here: they take a second to load
+
+    baseline = read_baseline(settings)
+    batch = _requests_of(settings, baseline, account, file)
+    trace = make_engine(settings, baseline, lambda partition, key: None).trace(batch, account)
+    if as_json:
+        for look in trace:
+            typer.echo(orjson.dumps(look))
+        return
+    OUT.print(plain(f"{safe(account)}: {len(batch)} requests", "bold"))
+    if not trace:
+        OUT.print(plain("too few for a first look"))
+        return
+    shown = _spread(trace, looks or (SHOWN_LOOKS if OUT.width >= NARROW_WIDTH else NARROW_LOOKS))
+    for table in (_statistics(shown, baseline), _rivals(shown), _scores(shown)):
+        OUT.print(table)
+    _conclude(trace)
+
+
+def _requests_of(settings: Settings, baseline: Baseline, account: str, path: Path) -> EventBatch:
+    """The account's requests in a file. Raises `InputError` when there are none."""
+    from streams.detection import make_ingest
+    from streams.history import joined
+    from streams.replay import file_batches
+
+    reader = make_ingest(settings, baseline)
+    batches, refused, key = [], 0, account.encode("utf-8", "surrogateescape")
+    with open_input(path) as (source, _):
+        for records in file_batches(source, max_record_bytes=settings.max_record_bytes):
+            own = reader([record for record in records if key_of(record.value or b"") == key])
+            batches.append(own.batch)
+            refused += len(own.dead)
+    batch = joined(batches)
+    if not len(batch):
+        raise InputError(f"{path} holds no request of the account {account} that can be read ({refused} refused)")
+    if refused:
+        ERR.print(plain(f"refused: {refused}", "yellow"))
+    return batch
+
+
+def _spread(trace: list[Look], count: int) -> list[Look]:
+    """`count` looks, each after about the same multiple of the one before, the last look last."""
+    if len(trace) <= count:
+        return trace
+    last = len(trace) - 1
+    picked = {round(last ** (k / max(count - 1, 1))) if k else 0 for k in range(count)} | {last}
+    return [trace[k] for k in sorted(picked)[-count:]]
+
+
+def _table(title: str, looks: list[Look], *more: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("after requests\non (UTC)", no_wrap=True)
+    for look in looks:
+        table.add_column(f"{look['n']:.0f}\n{when(int(look['time']))[5:10]}", justify="right", no_wrap=True)
+    for name in more:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _statistics(looks: list[Look], baseline: Baseline) -> Table:
+    """Every statistic; what lies outside the 5 % to 95 % of organic accounts is marked."""
+    from detectors.account import FEATURES
+
+    table = _table("Statistics (* outside the 5 % to 95 % of organic accounts)", looks, "5 %", "50 %", "95 %")
+    for name in FEATURES:
+        if name == "n":
+            continue
+        low, _, middle, _, high = baseline.quantiles_at(name, looks[-1]["n"])
+        cells = []
+        for look in looks:
+            least, *_, most = baseline.quantiles_at(name, look["n"])
+            outside = name not in COUNTS and not least <= look[name] <= most
+            cells.append(plain(f"{_number(look[name])}{'*' if outside else ' '}", "yellow" if outside else ""))
+        table.add_row(name, *cells, *map(_number, (low, middle, high)))
+    return table
+
+
+def _rivals(looks: list[Look]) -> Table:
+    """Log-likelihood ratio of extraction against each organic explanation, for each kind of extraction."""
+    table = _table("Rivals (log of how much likelier extraction is; below 0 the organic explanation is)", looks)
+    for name in looks[0]:
+        if name.startswith("ratio/"):
+            _, head, rival = name.split("/")
+            cells = [plain(_number(look[name]), "green" if look[name] < 0 else "") for look in looks]
+            table.add_row(f"{head}, or a {rival}", *cells)
+    return table
+
+
+def _scores(looks: list[Look]) -> Table:
+    """The scores, and the surprise that is held against the threshold."""
+    table = _table("Score (a finding opens when the surprise passes the threshold)", looks)
+    for name in looks[0]:
+        if name.startswith("score/"):
+            table.add_row(name.removeprefix("score/"), *(_number(look[name]) for look in looks))
+    table.add_section()
+    for name in ("surprise", "threshold"):
+        style = "bold red" if name == "surprise" else ""
+        cells = [plain(_number(k[name]), style if k["surprise"] >= k["threshold"] else "") for k in looks]
+        table.add_row(name, *cells)
+    return table
+
+
+def _conclude(trace: list[Look]) -> None:
+    crossed = next((look for look in trace if look["surprise"] >= look["threshold"]), None)
+    if crossed is None:
+        highest = max(trace, key=lambda look: look["surprise"])
+        text = f"not alerted: the highest surprise is {highest['surprise']:.2f}, below {highest['threshold']:.2f}"
+        OUT.print(plain(text, "green"))
+        return
+    text = f"the surprise passes the threshold after {crossed['n']:.0f} requests, at {when(int(crossed['time']))} UTC"
+    OUT.print(plain(f"alerted: {text}", "bold red"))
