@@ -116,6 +116,9 @@ class Baseline:
     quantiles: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
 
+    def __repr__(self) -> str:
+        return f"<Baseline {self.hash} for {self.encoder.model}>"
+
     @property
     def hash(self) -> str:
         """Hash of the decision part, hex."""

@@ -1,1 +1,26 @@
 """One statistic a file: its record, its update, its value, and its River estimator."""
+
+from detectors.statistics.cadence import Cadence
+from detectors.statistics.coverage import Breadth, Novelty
+from detectors.statistics.identity import Duplicates
+from detectors.statistics.memory import NearestRemembered
+from detectors.statistics.mixture import LongestQuarterRatio
+from detectors.statistics.order import LocalWinRate, VonNeumannRatio
+from detectors.statistics.recurrence import RepeatShare
+from detectors.statistics.shape import LengthRatio, ShortAnswerShare
+from detectors.statistics.users import DistinctUsers
+
+__all__ = [
+    "Breadth",
+    "Cadence",
+    "DistinctUsers",
+    "Duplicates",
+    "LengthRatio",
+    "LocalWinRate",
+    "LongestQuarterRatio",
+    "NearestRemembered",
+    "Novelty",
+    "RepeatShare",
+    "ShortAnswerShare",
+    "VonNeumannRatio",
+]

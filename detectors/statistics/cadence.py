@@ -10,11 +10,15 @@ Half-life 88 requests. Bytes: 136. Cost: one logarithm a request.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from detectors import portable_math
 from detectors.kernel import Record, Scalar, kernel
+from detectors.statistics import header
 from detectors.statistics.coverage import KEEP, RATE
+from detectors.statistics.estimator import ABSENT_TIME, Parts, RecordTransformer
 
 BIN_MS = 900_000
 HOUR_MS = 3_600_000
@@ -107,3 +111,49 @@ def location(s: Record) -> Scalar:
 def occupied(s: Record) -> Scalar:
     """Share of the hours passed in which something was sent, decayed; between 0 and 1."""
     return min(1.0, (s["entered"] + 1.0) / (s["passed"] + 1.0))
+
+
+class Cadence(RecordTransformer):
+    """When the requests come: location, spread and change of the log-gap, and the share of hours in which any came.
+
+    The gap's unit is ln(seconds + 1/2). A clock has neither spread nor change, a person a great deal of both. All
+    decayed with a half-life of 88 requests.
+
+    Examples
+    --------
+    >>> from detectors.statistics import Cadence
+    >>> clock = Cadence()
+    >>> for i in range(100):
+    ...     clock.learn_one({"time": 1_700_000_000_000 + i * 1_800_000})
+    >>> for name, value in clock.get().items():
+    ...     print(f"{name}: {value:.2f}")
+    gap_location: 7.50
+    gap_spread: 0.00
+    gap_change: 0.00
+    hours_occupied: 0.99
+
+    References
+    ----------
+    [^1]: Finch, T. (2009). Incremental calculation of weighted mean and variance. University of Cambridge.
+    """
+
+    PARTS: ClassVar[Parts] = {"header": header.DTYPE, "cadence": DTYPE}
+
+    def get(self) -> dict[str, float]:
+        """The four statistics, of all that was learnt."""
+        s = self._state[0]["cadence"]
+        return {
+            "gap_location": float(location(s)),
+            "gap_spread": float(spread(s)),
+            "gap_change": float(change(s)),
+            "hours_occupied": float(occupied(s)),
+        }
+
+    def _take(self, record: Record, event: np.void) -> None:
+        progress = record["header"]
+        time = event["time"] if event["time"] != ABSENT_TIME else progress["last_time"]
+        if progress["requests"] == 0:
+            first(record["cadence"], time)
+        else:
+            update(record["cadence"], time, header.gap(progress, time))
+        header.update(progress, time, event["offset"])

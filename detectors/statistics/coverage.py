@@ -19,9 +19,13 @@ References
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from detectors.kernel import Code, Record, Scalar, Vector, kernel
+from detectors.statistics import memory
+from detectors.statistics.estimator import Parts, RecordDetector, is_covered
 from detectors.statistics.memory import ABSENT, RING
 
 BITS = 256
@@ -125,3 +129,60 @@ def expected_distance(s: Record) -> Scalar:
 def novelty(s: Record) -> Scalar:
     """Mean distance to the nearest sampled old request, in units of 128 bits; 0 before there is a sample."""
     return s["novelty"] / s["novelty_weight"] / 128.0 if s["novelty_weight"] > 0.0 else 0.0
+
+
+class CoverageDetector(RecordDetector):
+    """Base of the statistics of coverage: memory and coverage in one record."""
+
+    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "coverage": DTYPE}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        if is_covered(event):
+            update(record["coverage"], event["code"], memory.distances_to(record["memory"], event["code"]))
+            memory.remember(record["memory"], event["code"])
+
+
+class Breadth(CoverageDetector):
+    """How wide the requests spread over the embedding space: 0 for a heartbeat, near 1 for the population as a whole.
+
+    The expected distance of two recent requests, in units of 128 bits: the sum over the code's bits of 2 p (1 - p),
+    p being the bit's decayed share of ones (half-life 88 requests), without bias from a short history.
+
+    Examples
+    --------
+    >>> from detectors.statistics import Breadth
+    >>> heartbeat, broad = Breadth(), Breadth()
+    >>> for i in range(100):
+    ...     heartbeat.learn_one({"subject": 1.0})
+    ...     broad.learn_one({f"subject {i}": 1.0})
+    >>> round(heartbeat.get(), 2), round(broad.get(), 2)
+    (0.0, 1.0)
+
+    References
+    ----------
+    [^1]: Simpson, E. H. (1949). Measurement of diversity. Nature 163. (The chance that two draws differ.)
+    """
+
+    def _value(self, record: Record) -> float:
+        return float(expected_distance(record["coverage"])) / 128.0
+
+
+class Novelty(CoverageDetector):
+    """How far each request lies from the account's own old ones: 1 when it is unrelated to all of them.
+
+    Decayed mean (half-life 88 requests) of the distance to the nearest of 16 sampled old requests, in units of 128
+    bits; 0 before there is a sample.
+
+    Examples
+    --------
+    >>> from detectors.statistics import Novelty
+    >>> heartbeat, broad = Novelty(), Novelty()
+    >>> for i in range(100):
+    ...     heartbeat.learn_one({"subject": 1.0})
+    ...     broad.learn_one({f"subject {i}": 1.0})
+    >>> round(heartbeat.get(), 2), round(broad.get(), 2)
+    (0.0, 0.89)
+    """
+
+    def _value(self, record: Record) -> float:
+        return float(novelty(record["coverage"]))

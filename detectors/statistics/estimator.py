@@ -22,6 +22,9 @@ BITS = 256
 ABSENT_TIME = int(np.iinfo(np.int64).min)
 """Time of a request that was given none: it counts as sent together with the request before it."""
 
+ABSENT_OFFSET = -1
+"""Offset of a request that was given none."""
+
 Request = Mapping[Any, Any] | NDArray[Any] | np.void
 """One request: a row of `EVENT_DTYPE` (or an array holding one), or a dict of features (see `event_of`)."""
 
@@ -62,6 +65,7 @@ def event_of(x: Request) -> np.void:
     if not isinstance(x, Mapping):
         raise TypeError(f"a request must be a row of EVENT_DTYPE or a mapping of features, not {type(x).__name__}")
     event["time"] = ABSENT_TIME
+    event["offset"] = ABSENT_OFFSET
     event["output_tokens"] = UNKNOWN
     for name in _INTEGERS:
         if _is_number(x.get(name)):
@@ -87,7 +91,9 @@ def _is_number(value: Any) -> bool:
 
 def _folded(x: Mapping[Any, Any]) -> NDArray[np.uint64]:
     """The code of a dict's features, zeros when it has none; their order does not matter."""
-    features = sorted((str(name), float(value)) for name, value in x.items() if name not in _KNOWN and _is_number(value))
+    features = sorted(
+        (str(name), float(value)) for name, value in x.items() if name not in _KNOWN and _is_number(value)
+    )
     if not features:
         return np.zeros(BITS // 64, np.uint64)
     total = np.zeros(BITS)
@@ -135,7 +141,7 @@ class RecordEstimator(base.Estimator):
         TypeError
             The record lacks a part, or has another layout.
         """
-        held = row.dtype.fields or {}
+        held: Mapping[str, Any] = row.dtype.fields or {}
         wrong = [name for name, dtype in cls.PARTS.items() if name not in held or held[name][0] != dtype]
         if row.shape != (1,) or wrong:
             raise TypeError(f"{cls.__name__} needs an array of shape (1,) with {list(cls.PARTS)}; wrong: {wrong}")
@@ -215,6 +221,6 @@ class RecordTransformer(RecordEstimator, base.Transformer):
         """The statistics by name, of all that was learnt."""
         raise NotImplementedError
 
-    def transform_one(self, x: Request) -> dict[str, float]:
+    def transform_one(self, x: Request) -> dict[base.typing.FeatureName, Any]:
         """The statistics by name, of all that was learnt before `x`."""
-        return self.get()
+        return dict(self.get().items())

@@ -11,11 +11,15 @@ Bytes: 640. Cost: one scan of 256 fingerprints a request.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from detectors.kernel import Code, Record, Scalar, Vector, kernel
+from detectors.statistics import memory
 from detectors.statistics.bits import mix
 from detectors.statistics.coverage import KEEP, RATE
+from detectors.statistics.estimator import Parts, RecordDetector, is_covered
 
 TABLE = 256
 HOT = 4
@@ -96,3 +100,38 @@ def near_share(s: Record) -> Scalar:
 def recent_share(s: Record) -> Scalar:
     """Decayed share of repeats."""
     return s["recent"] / s["weight"] if s["weight"] > 0.0 else 0.0
+
+
+class RepeatShare(RecordDetector):
+    """Share of recent requests that were asked before: 0 for a deduplicated list, high for a service.
+
+    Known requests are held as 16-bit fingerprints in a table of 256. Decayed with a half-life of 88 requests; the
+    score is one minus the share.
+
+    Examples
+    --------
+    >>> from detectors.statistics import RepeatShare
+    >>> service, listed = RepeatShare(), RepeatShare()
+    >>> for i in range(200):
+    ...     service.learn_one({f"question {i * i % 61}": 1.0})
+    ...     listed.learn_one({f"question {i}": 1.0})
+    >>> round(service.get(), 2), round(listed.get(), 2)
+    (0.93, 0.0)
+
+    References
+    ----------
+    [^1]: Vitter, J. S. (1985). Random sampling with a reservoir. ACM TOMS 11(1).
+    """
+
+    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "recurrence": DTYPE}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        if is_covered(event):
+            update(record["recurrence"], event["code"], memory.distances_to(record["memory"], event["code"]))
+            memory.remember(record["memory"], event["code"])
+
+    def _value(self, record: Record) -> float:
+        return float(recent_share(record["recurrence"]))
+
+    def _score(self, record: Record) -> float:
+        return 1.0 - self._value(record)

@@ -9,11 +9,14 @@ Half-life 88 requests. Bytes: 96. Cost: two logarithms a request.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from detectors import portable_math
 from detectors.kernel import Record, Scalar, Vector, kernel
 from detectors.statistics.coverage import BITS, FULL, KEEP, RATE
+from detectors.statistics.estimator import Parts, RecordDetector, RecordTransformer, is_covered
 
 SHORT_TOKENS = 8
 FRAME_MARGIN = 0.4
@@ -94,3 +97,65 @@ def frame(share: Vector, weight: Scalar) -> Scalar:
         if abs(np.float64(share[j]) * scale - 0.5) > FRAME_MARGIN:
             fixed += 1
     return fixed / 256.0
+
+
+def _learn(record: Record, event: np.void) -> None:
+    if is_covered(event):
+        length = log_length(np.float64(event["length"]))
+        update(record["shape"], length, np.int64(event["output_tokens"]), np.int64(event["endpoint"]))
+
+
+class LengthRatio(RecordDetector):
+    """Von Neumann's ratio of the log length of the prompts: 1 for a list in no order, below it for a person.
+
+    The mean square step from one log length to the next over twice the variance, decayed with a half-life of 88
+    requests; 1 while lengths are unknown or all alike.
+
+    Examples
+    --------
+    >>> from detectors.statistics import LengthRatio
+    >>> runs, listed = LengthRatio(), LengthRatio()
+    >>> for i in range(200):
+    ...     runs.learn_one({"question": 1.0, "length": 400 if i % 50 < 25 else 40})
+    ...     listed.learn_one({"question": 1.0, "length": 400 if i * i % 199 < 100 else 40})
+    >>> round(runs.get(), 2), round(listed.get(), 2)
+    (0.07, 1.0)
+
+    References
+    ----------
+    [^1]: von Neumann, J. (1941). Distribution of the ratio of the mean square successive difference to the variance.
+          Annals of Mathematical Statistics 12(4).
+    """
+
+    PARTS: ClassVar[Parts] = {"shape": DTYPE}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        _learn(record, event)
+
+    def _value(self, record: Record) -> float:
+        return float(length_ratio(record["shape"]))
+
+
+class ShortAnswerShare(RecordTransformer):
+    """Share of answers of at most eight tokens, which are a classifier's; answers of unknown length are left out.
+
+    Decayed with a half-life of 88 requests; 0 while no answer's length is known.
+
+    Examples
+    --------
+    >>> from detectors.statistics import ShortAnswerShare
+    >>> share = ShortAnswerShare()
+    >>> for tokens in (1, 2, 300, 1):
+    ...     share.learn_one({"question": 1.0, "output_tokens": tokens})
+    >>> round(share.get()["short_answer_share"], 2)
+    0.75
+    """
+
+    PARTS: ClassVar[Parts] = {"shape": DTYPE}
+
+    def get(self) -> dict[str, float]:
+        """The share, of all that was learnt."""
+        return {"short_answer_share": float(short_share(self._state[0]["shape"]))}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        _learn(record, event)

@@ -14,11 +14,14 @@ References
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from detectors import portable_math
 from detectors.kernel import Record, Scalar, kernel
 from detectors.statistics.bits import mix, popcount
+from detectors.statistics.estimator import Parts, RecordTransformer
 
 DTYPE = np.dtype([("named", "<i8"), ("requests", "<i8"), ("bitmap", "<u8", (4,))])
 
@@ -58,3 +61,36 @@ def merge(into: Record, other: Record) -> None:
     into["requests"] += other["requests"]
     for w in range(4):
         into["bitmap"][w] |= other["bitmap"][w]
+
+
+class DistinctUsers(RecordTransformer):
+    """Number of different end users behind the account, and whether they are plausible as users of a service.
+
+    Linear counting: of m = 256 bits, hashed users set some; with e bits empty the estimate is m ln(m / e), with a
+    standard error of about 6 % at 100 users. Plausible (1) are several users who are named on most requests and come
+    back.
+
+    Examples
+    --------
+    >>> from detectors.statistics import DistinctUsers
+    >>> users = DistinctUsers()
+    >>> for i in range(300):
+    ...     users.learn_one({"end_user": 1 + i % 50})
+    >>> {name: round(value) for name, value in users.get().items()}
+    {'distinct_users': 48, 'plausible': 1}
+
+    References
+    ----------
+    [^1]: Whang, K.-Y., Vander-Zanden, B. T. and Taylor, H. M. (1990). A linear-time probabilistic counting algorithm
+          for database applications. ACM TODS 15(2).
+    """
+
+    PARTS: ClassVar[Parts] = {"users": DTYPE}
+
+    def get(self) -> dict[str, float]:
+        """Estimate and plausibility, of all that was learnt."""
+        s = self._state[0]["users"]
+        return {"distinct_users": float(distinct(s)), "plausible": float(plausible(s))}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        update(record["users"], event["end_user"])
