@@ -53,6 +53,8 @@ class History:
 
     Attributes
     ----------
+    names
+        The accounts' names.
     accounts
         One array of `EVENT_DTYPE` an account, in the order read.
     encoder
@@ -61,6 +63,7 @@ class History:
         Records left out, by reason.
     """
 
+    names: list[str]
     accounts: list[NDArray[Any]]
     encoder: Encoder
     refused: Counter[str]
@@ -132,7 +135,7 @@ class HistoryReader:
         for events in accounts:
             events["code"] = codes[events["code"][:, 0]]
             events["offset"] = np.arange(len(events))
-        return History(accounts, encoder, self._refused)
+        return History(list(self._parts), accounts, encoder, self._refused)
 
     def _mean(self, kept: NDArray[np.float16], accounts: list[NDArray[Any]]) -> NDArray[np.float32]:
         """Mean unit embedding in which no account weighs more than `MOST_OF_AN_ACCOUNT` requests."""

@@ -1,0 +1,263 @@
+"""How well the detector finds extraction, and whom it troubles, on composed traffic.
+
+    python -m tests.bench.detection --shared DIR [--seeds 1 2 3] [--fit-seeds 11 12 13] [--days 14]
+
+DIR holds `corpora/` and `traffic/`: `compose.py` composes a labelled stream, `score.py` scores alerts against its
+labels; both explain themselves. Each scored stream goes through the service's own ingest and engine, with two baselines:
+
+- *default*: the one that ships. It has seen the organic accounts of other seeds, hence mostly the same people.
+- *pools left out*: for each pool of people a fit on the organic parts of `--fit-seeds` without that pool. An account
+  that holds a person's text (an honest one, or the cover of an attack) is judged by the fit without that person's pool;
+  every other account by one of these fits in turn.
+
+Counts are pooled over the seeds, since a seed has few accounts of a kind; brackets hold Wilson's 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from detectors.baseline import Baseline, load_default
+from detectors.embedding import load_wordllama
+from detectors.engine import Engine, EngineOptions
+from detectors.events import EventBatch
+from detectors.fit import fit
+from schemas.alert import encode_alert
+from schemas.request import RequestLimits
+from streams.ingest import Ingest
+from streams.replay import file_batches
+from streams.tune import History, HistoryReader
+
+UNMIXED = ("sweep", "reasoning", "human-hours", "one-capability", "sorted", "takeover")
+ORGANIC_PARTS = "persons,services,jobs"
+BATCH = 5000
+
+
+class Stream(NamedTuple):
+    """A composed stream: its folder, its labels, and the pool of people in each account ("" for none)."""
+
+    folder: Path
+    labels: dict[str, dict[str, Any]]
+    pools: dict[str, str]
+
+
+def compose(shared: Path, seed: int, days: int, only: str, cache: Path) -> Path:
+    """Compose a stream once; returns its folder."""
+    folder = cache / f"seed-{seed}-days-{days}{'-organic' if only else ''}"
+    if not (folder / "labels.json").exists():
+        command = [sys.executable, str(shared / "traffic/compose.py"), "--corpora", str(shared / "corpora")]
+        command += ["--out", str(folder), "--seed", str(seed), "--days", str(days), "--only", only]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def person_pools(shared: Path) -> dict[str, str]:
+    """Text to the pool of people that it comes from."""
+    corpora = shared / "corpora"
+    manifest = json.loads((corpora / "manifest.json").read_text())
+    found: dict[str, str] = {}
+    for name in sorted(n for n, pool in manifest["pools"].items() if pool["kind"] == "person"):
+        with gzip.open(corpora / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                found.setdefault(json.loads(line)["text"][:4000], name)
+    return found
+
+
+def read_stream(folder: Path, pool_of: dict[str, str]) -> Stream:
+    """Labels of a stream, and which pool of people most of an account's people's texts come from."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    with (folder / "events.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            event = json.loads(line)
+            pool = pool_of.get(event["prompt"])
+            counts[event["account"]].update([pool] if pool else [])
+    pools = {account: c.most_common(1)[0][0] if c else "" for account, c in counts.items()}
+    return Stream(folder, json.loads((folder / "labels.json").read_text()), pools)
+
+
+def read_history(folders: Iterable[Path]) -> History:
+    """All requests of some streams, by account."""
+    embedder = load_wordllama()
+    with HistoryReader(embedder.name, embedder.dimension, embedder, RequestLimits()) as reader:
+        for folder in folders:
+            with (folder / "events.jsonl").open("rb") as source:
+                for records in file_batches(source, max_record_bytes=1 << 20):
+                    reader.feed(records)
+        return reader.finish()
+
+
+def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str]) -> list[bytes]:
+    """Alerts on some of a stream's accounts, by the service's own path."""
+    ingest = Ingest(
+        encoder=baseline.encoder, embedder=load_wordllama(), limits=RequestLimits(), expected_partition=None
+    )
+    engine = Engine(baseline, EngineOptions())
+    found = []
+    with (stream.folder / "events.jsonl").open("rb") as source:
+        for records in file_batches(source, max_record_bytes=1 << 20, batch_records=BATCH):
+            batch = ingest(records).batch
+            keep = np.flatnonzero([name in accounts for name in batch.accounts])
+            part = EventBatch([batch.accounts[i] for i in keep], [batch.ids[i] for i in keep], batch.columns[keep])
+            found += engine.apply(0, part)
+    return [encode_alert(alert) for alert in found]
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    centre = (hits + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class Tally:
+    """Scores of `score.py`, pooled over streams."""
+
+    def __init__(self, scorer: ModuleType) -> None:
+        self._scorer = scorer
+        self.hits: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        self.by_seed: list[dict[str, Any]] = []
+
+    def add(self, stream: Stream, alerts: list[bytes]) -> None:
+        """Score one stream's alerts."""
+        with (stream.folder / "events.jsonl").open(encoding="utf-8") as events:
+            scored = self._scorer.score(stream.labels, events, [a.decode() for a in alerts])
+        self.by_seed.append(scored)
+        count = Counter((label["label"], label["archetype"]) for label in stream.labels.values())
+        for (label, archetype), n in count.items():
+            rates = scored["recall"] if label == "extraction" else scored["false_rate"]
+            cell = self.hits[label, archetype]
+            cell[0] += round(rates[archetype] * n)
+            cell[1] += n
+
+    def pooled(self, label: str, archetypes: Iterable[str] | None = None) -> tuple[int, int]:
+        """(alerted, all) accounts of a label, of some archetypes."""
+        chosen = [c for (lb, a), c in self.hits.items() if lb == label and (archetypes is None or a in archetypes)]
+        return sum(c[0] for c in chosen), sum(c[1] for c in chosen)
+
+
+def show(console: Console, tallies: dict[str, Tally]) -> None:
+    """One row an archetype, one column a baseline."""
+    table = Table(title="Accounts alerted: share, count, 95 % interval")
+    for column in ("label", "archetype", *tallies):
+        table.add_column(column)
+
+    def cell(hits: int, n: int) -> str:
+        low, high = wilson(hits, n)
+        return f"{hits / max(n, 1):.3f}  {hits}/{n}  {low:.3f}-{high:.3f}"
+
+    first = next(iter(tallies.values()))
+    for label, archetype in sorted(first.hits):
+        cells = [cell(*tally.hits[label, archetype]) for tally in tallies.values()]
+        table.add_row(label, archetype, *cells)
+    table.add_section()
+    table.add_row("extraction", "unmixed single", *[cell(*t.pooled("extraction", UNMIXED)) for t in tallies.values()])
+    table.add_row("organic", "all", *[cell(*t.pooled("organic")) for t in tallies.values()])
+    console.print(table)
+    for name, tally in tallies.items():
+        for number, scored in enumerate(tally.by_seed, start=1):
+            console.print(
+                f"{name}, stream {number}: delay median {scored['delay']['median']}, 90th {scored['delay']['p90']}; "
+                f"leaked {scored['leaked']:.3f}; early {scored['early']:.4f}; findings on organic accounts for each "
+                f"1,000 account-days {scored['false_daily']:.2f}"
+            )
+
+
+def load_scorer(shared: Path) -> ModuleType:
+    """`score.py` as a module."""
+    spec = importlib.util.spec_from_file_location("composed_score", shared / "traffic/score.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def left_out_baselines(history: History, pools: dict[str, str], progress: Progress) -> dict[str, Baseline]:
+    """For each pool of people, a baseline fitted without it."""
+    names = sorted({pool for pool in pools.values() if pool})
+    task = progress.add_task("fitting without a pool", total=len(names))
+    fitted = {}
+    for pool in names:
+        accounts = [events for name, events in zip(history.names, history.accounts, strict=True) if pools[name] != pool]
+        fitted[pool] = fit(accounts, history.encoder).baseline
+        progress.advance(task)
+    return fitted
+
+
+def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progress, task: Any) -> list[bytes]:
+    """Alerts of the fits without a pool, each account judged by one of them."""
+    judges = sorted(fits)
+    without = sorted(account for account, pool in stream.pools.items() if not pool)
+    judge = {account: pool for account, pool in stream.pools.items() if pool}
+    judge |= {account: judges[i % len(judges)] for i, account in enumerate(without)}
+    found: list[bytes] = []
+    for pool in judges:
+        found += alerts_of(fits[pool], stream, {account for account, j in judge.items() if j == pool})
+        progress.advance(task)
+    return found
+
+
+def main() -> int:
+    """Compose, fit, score, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds corpora, traffic"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams to score")
+    parser.add_argument("--fit-seeds", type=int, nargs="+", default=[11, 12, 13], help="organic streams to fit on")
+    parser.add_argument("--days", type=int, default=14, help="days of each stream")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "stillwatch-bench")
+    parser.add_argument("--json", type=Path, help="write the pooled counts and what score.py printed here")
+    options = parser.parse_args()
+    if options.shared is None:
+        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
+    shared = Path(options.shared)
+    pool_of = person_pools(shared)
+    scorer = load_scorer(shared)
+    tallies = {"default": Tally(scorer), "pools left out": Tally(scorer)}
+    with Progress(console=Console(stderr=True)) as progress:
+        folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
+        pools = {a: pool for folder in folders for a, pool in read_stream(folder, pool_of).pools.items()}
+        fits = left_out_baselines(read_history(folders), pools, progress)
+        task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + len(fits)))
+        for seed in options.seeds:
+            stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
+            tallies["default"].add(stream, alerts_of(load_default(), stream, set(stream.labels)))
+            progress.advance(task)
+            tallies["pools left out"].add(stream, left_out_alerts(fits, stream, progress, task))
+    show(Console(width=150), tallies)
+    if options.json:
+        results = {
+            name: {
+                "accounts": {f"{label}/{archetype}": cell for (label, archetype), cell in sorted(t.hits.items())},
+                "streams": t.by_seed,
+            }
+            for name, t in tallies.items()
+        }
+        options.json.write_text(json.dumps(results, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
