@@ -91,8 +91,13 @@ fmt: dev ## Format the code and repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: dev ## Measure requests a second by stage, and bytes of state an account
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: dev ## Measure requests a second on one core by stage, and bytes of state an account
+	@$(BIN)/python -m tests.bench.speed $(ARGS)
+
+.PHONY: bench-detection
+bench-detection: dev ## Measure what is found, and who is troubled, on composed traffic (needs STILLWATCH_SHARED)
+	@test -n "$(STILLWATCH_SHARED)" || { echo "make bench-detection needs STILLWATCH_SHARED: the folder that holds traffic/ and corpora/" >&2; exit 2; }
+	@$(BIN)/python -m tests.bench.detection --shared "$(STILLWATCH_SHARED)" $(ARGS)
 
 # --- Make what is checked in
 
@@ -101,9 +106,9 @@ schemas: runtime ## Write schemas/published again from the code
 	@$(BIN)/python -m schemas.publish
 
 .PHONY: baseline
-baseline: runtime ## Fit the default baseline again: make baseline EVENTS="history1.jsonl history2.jsonl"
+baseline: runtime ## Fit the default baseline again: make baseline EVENTS="history1.jsonl history2.jsonl" NOTE="where from"
 	@test -n "$(EVENTS)" || { echo "make baseline needs EVENTS: one or more files of organic history (JSON lines)" >&2; exit 2; }
-	@$(BIN)/stillwatch fit $(EVENTS) $(ARGS)
+	@$(BIN)/stillwatch fit $(EVENTS) --out detectors/default_baseline.json --note "$(NOTE)" $(ARGS)
 
 # Packages younger than a week are passed over: a release that turns out bad is mostly gone by then.
 .PHONY: lock
