@@ -155,8 +155,15 @@ def _read_rows(
         refused.update(letter.reason.value for letter in dead)
         for name, rows in rows_by_account(batch).items():
             parts.setdefault(name, []).append(rows)
-    accounts = {name: np.concatenate(rows) for name, rows in parts.items()}
+    accounts = {name: _in_one_log(rows) for name, rows in parts.items()}
     return History(encoder, accounts, events, refused, [_sha256(path) for path in paths])
+
+
+def _in_one_log(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Rows of several files as rows of one log: each file counts its lines from 1, offsets only ever grow."""
+    rows = np.concatenate(parts)
+    rows["offset"] = np.arange(len(rows))
+    return rows
 
 
 def rows_by_account(batch: EventBatch) -> dict[str, NDArray[Any]]:

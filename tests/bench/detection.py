@@ -3,7 +3,8 @@
     python -m tests.bench.detection --shared DIR [--seeds 1 2 3] [--fit-seeds 11 12 13] [--days 14]
 
 DIR holds `corpora/` and `traffic/`: `compose.py` composes a labelled stream, `score.py` scores alerts against its
-labels; both explain themselves. Each scored stream goes through the service's own ingest and engine, with two baselines:
+labels; both explain themselves. Each scored stream goes through the service's own ingest and engine, with two
+baselines:
 
 - *default*: the one that ships. It has seen the organic accounts of other seeds, hence mostly the same people.
 - *pools left out*: for each pool of people a fit on the organic parts of `--fit-seeds` without that pool. An account
@@ -42,9 +43,9 @@ from detectors.events import EventBatch
 from detectors.fit import fit
 from schemas.alert import encode_alert
 from schemas.request import RequestLimits
+from streams.history import History, read_history
 from streams.ingest import Ingest
 from streams.replay import file_batches
-from streams.tune import History, HistoryReader
 
 UNMIXED = ("sweep", "reasoning", "human-hours", "one-capability", "sorted", "takeover")
 ORGANIC_PARTS = "persons,services,jobs"
@@ -91,17 +92,6 @@ def read_stream(folder: Path, pool_of: dict[str, str]) -> Stream:
             counts[event["account"]].update([pool] if pool else [])
     pools = {account: c.most_common(1)[0][0] if c else "" for account, c in counts.items()}
     return Stream(folder, json.loads((folder / "labels.json").read_text()), pools)
-
-
-def read_history(folders: Iterable[Path]) -> History:
-    """All requests of some streams, by account."""
-    embedder = load_wordllama()
-    with HistoryReader(embedder.name, embedder.dimension, embedder, RequestLimits()) as reader:
-        for folder in folders:
-            with (folder / "events.jsonl").open("rb") as source:
-                for records in file_batches(source, max_record_bytes=1 << 20):
-                    reader.feed(records)
-        return reader.finish()
 
 
 def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str]) -> list[bytes]:
@@ -199,7 +189,7 @@ def left_out_baselines(history: History, pools: dict[str, str], progress: Progre
     task = progress.add_task("fitting without a pool", total=len(names))
     fitted = {}
     for pool in names:
-        accounts = [events for name, events in zip(history.names, history.accounts, strict=True) if pools[name] != pool]
+        accounts = [events for name, events in history.accounts.items() if pools[name] != pool]
         fitted[pool] = fit(accounts, history.encoder).baseline
         progress.advance(task)
     return fitted
@@ -239,7 +229,9 @@ def main() -> int:
     with Progress(console=Console(stderr=True)) as progress:
         folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
         pools = {a: pool for folder in folders for a, pool in read_stream(folder, pool_of).pools.items()}
-        fits = left_out_baselines(read_history(folders), pools, progress)
+        files = [folder / "events.jsonl" for folder in folders]
+        history = read_history(files, RequestLimits(), model=None, dimension=None, advance=lambda size: None)
+        fits = left_out_baselines(history, pools, progress)
         task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + len(fits)))
         for seed in options.seeds:
             stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
