@@ -56,8 +56,8 @@ class Summary:
         Records whose key or partition does not fit their account; the service sends them back properly keyed, and the
         replay scores that copy instead.
     forgotten
-        States given up because there were more accounts than may be kept: should one of these accounts send again, it
-        starts anew.
+        At least so many states were given up, because there were more accounts than may be kept: should one of these
+        send again, it starts anew.
     """
 
     records: int = 0
@@ -94,10 +94,14 @@ class Replay:
     ) -> None:
         self._ingest, self._engine, self._max_accounts = ingest, engine, max_accounts
         self._on_alert, self._on_dead_letter = on_alert, on_dead_letter
+        self._partition: int | None = None
         self.summary = Summary()
 
     def feed(self, partition: int, records: Sequence[Any]) -> None:
-        """Score consecutive records of one partition."""
+        """Score consecutive records of one partition; the partitions come one after the other."""
+        if partition != self._partition:
+            self._end_partition()
+            self._partition = partition
         ingested = self._ingest(records)
         self.summary.records += len(records)
         self.summary.events += len(ingested.batch)
@@ -114,8 +118,15 @@ class Replay:
 
     def finish(self) -> Summary:
         """Close what is due at the end of the records; returns what was seen."""
-        self._give_out(self._engine.close_all())
+        self._end_partition()
         return self.summary
+
+    def _end_partition(self) -> None:
+        """Close what is due, then make room: no other partition has these accounts."""
+        if self._partition is not None:
+            self._give_out(self._engine.close_all())
+            self._engine.drop(self._partition)
+            self._partition = None
 
     def _give_out(self, alerts: Sequence[Alert]) -> None:
         self.summary.alerts += len(alerts)

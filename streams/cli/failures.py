@@ -50,7 +50,7 @@ def run_guarded(app: Callable[..., object]) -> int:
     except BrokenPipeError:
         return _reader_left()
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(ExitCode.INTERRUPTED, "interrupted")
+        return ExitCode.INTERRUPTED  # the terminal shows ^C, and typer itself says nothing either
     except UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "stillwatch"
         return _fail(ExitCode.USAGE, f"{error.format_message().rstrip('.')} (see `{command} --help`)")

@@ -196,5 +196,5 @@ def _report(summary: Summary, source: str) -> None:
         text = f"  passed over: {summary.misplaced} records on another key or partition than their account's"
         ERR.print(plain(text, "yellow"))
     if summary.forgotten:
-        text = f"  {summary.forgotten} accounts' states were forgotten: --max-accounts is too small for these records"
+        text = f"  --max-accounts is too small: {summary.forgotten} states or more were forgotten"
         ERR.print(plain(text, "yellow"))

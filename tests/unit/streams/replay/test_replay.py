@@ -1,0 +1,127 @@
+"""A replay gives the same alerts for the same records, whatever batches they come in, and counts what it refuses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import orjson
+import pytest
+
+from detectors.baseline import load_default
+from schemas.alert import encode_alert
+from schemas.dead_letter import DeadLetterReason
+from streams.detection import make_engine, make_ingest
+from streams.ingest import DeadLetter
+from streams.replay import FILE_PARTITION, FileRecord, Replay, Summary, file_batches
+from streams.settings import Settings, load_settings
+from streams.simulation import Simulation, simulate
+from streams.transport.partitioner import positive_murmur2
+
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Simulation:
+    return simulate(seed=11, organic=12, planted=3)
+
+
+@pytest.fixture(scope="module")
+def lines(traffic: Simulation) -> list[bytes]:
+    return [orjson.dumps(event) for event in traffic.events]
+
+
+def run(
+    batches: Iterable[tuple[int, list[FileRecord]]], settings: Settings | None = None, *, keyed: bool = False
+) -> tuple[list[bytes], Summary, list[DeadLetter]]:
+    settings, baseline = settings or load_settings(), load_default()
+    expected = (lambda key: positive_murmur2(key) % PARTITIONS) if keyed else None
+    alerts: list[bytes] = []
+    dead: list[DeadLetter] = []
+    replay = Replay(
+        make_ingest(settings, baseline, expected),
+        make_engine(settings, baseline, lambda partition, account: None),
+        max_accounts=settings.max_accounts,
+        on_alert=lambda alert: alerts.append(encode_alert(alert)),
+        on_dead_letter=dead.append,
+    )
+    for partition, records in batches:
+        replay.feed(partition, records)
+    return alerts, replay.finish(), dead
+
+
+def replayed(content: bytes, size: int = 2000, **given: Settings) -> tuple[list[bytes], Summary, list[DeadLetter]]:
+    batches = file_batches(io.BytesIO(content), max_record_bytes=1 << 20, batch_records=size)
+    return run(((FILE_PARTITION, batch) for batch in batches), **given)
+
+
+def test_planted_accounts_are_found_and_organic_ones_are_not(lines: list[bytes], traffic: Simulation) -> None:
+    alerts, summary, _ = replayed(b"\n".join(lines))
+    named = {orjson.loads(alert)["observables"][0]["value"] for alert in alerts}
+    assert named == set(traffic.planted)
+    assert summary.records == summary.events == len(lines)
+    assert summary.alerts == len(alerts)
+
+
+def test_batches_of_1_and_of_5000_give_equal_bytes(lines: list[bytes]) -> None:
+    content = b"\n".join(lines[:6000])
+    one_by_one, *_ = replayed(content, 1)
+    assert one_by_one
+    assert one_by_one == replayed(content, 5000)[0]
+
+
+def test_a_small_slab_changes_nothing(lines: list[bytes]) -> None:
+    content = b"\n".join(lines)
+    assert replayed(content, settings=load_settings(slab_rows=16))[0] == replayed(content)[0]
+
+
+def test_beyond_max_accounts_states_are_forgotten_and_counted(lines: list[bytes]) -> None:
+    few = load_settings(slab_rows=16, max_accounts=1)
+    many = [orjson.dumps({"time": 1_767_571_200_000 + i, "account": f"a{i}", "prompt": "hello"}) for i in range(200)]
+    _, summary, _ = replayed(b"\n".join(many), 50, settings=few)
+    assert 100 < summary.forgotten <= 184
+    assert replayed(b"\n".join(lines))[1].forgotten == 0
+
+
+def test_refused_records_are_counted_by_reason_and_handed_on(lines: list[bytes]) -> None:
+    bad = [b"no JSON", b'{"time": 1, "account": "a"}', b'{"time": 1767571200000}', b'{"time": 1, "account": "a"}']
+    _, summary, dead = replayed(b"\n".join([*bad, *lines[:10]]))
+    assert summary.dead == {DeadLetterReason.NOT_JSON: 1, DeadLetterReason.CLOCK: 2, DeadLetterReason.ACCOUNT: 1}
+    assert [letter.record.offset for letter in dead] == [1, 2, 3, 4]
+    assert summary.events == 10
+
+
+def by_partition(lines: list[bytes], wrong: set[int] = frozenset()) -> list[tuple[int, list[FileRecord]]]:
+    """The lines as a topic holds them; those numbered in `wrong` lie on a partition that is not their account's."""
+    topic: dict[int, list[FileRecord]] = {partition: [] for partition in range(PARTITIONS)}
+    for number, line in enumerate(lines):
+        key = orjson.loads(line)["account"].encode()
+        partition = (positive_murmur2(key) + (number in wrong)) % PARTITIONS
+        topic[partition].append(FileRecord("requests", partition, number, -1, key, line, ()))
+    return list(topic.items())
+
+
+def findings(alerts: list[bytes]) -> list[tuple[str, int, int]]:
+    read = map(orjson.loads, alerts)
+    return sorted((a["finding_info"]["uid"], a["metadata"]["sequence"], a["time"]) for a in read)
+
+
+def test_a_topic_gives_the_findings_of_the_file(lines: list[bytes]) -> None:
+    from_topic, summary, _ = run(by_partition(lines), keyed=True)
+    assert summary.misplaced == 0
+    assert findings(from_topic) == findings(replayed(b"\n".join(lines))[0])
+
+
+def test_misplaced_records_are_passed_over_and_counted(lines: list[bytes]) -> None:
+    _, summary, _ = run(by_partition(lines[:200], wrong={3, 5, 8}), keyed=True)
+    assert summary.misplaced == 3
+    assert summary.events == 197
+
+
+def test_at_the_end_a_finding_that_has_been_quiet_is_closed(lines: list[bytes], traffic: Simulation) -> None:
+    last = traffic.events[-1]
+    later = orjson.dumps({**last, "id": "later", "account": "other", "time": last["time"] + 30 * 86_400_000})
+    alerts = [orjson.loads(alert) for alert in replayed(b"\n".join([*lines, later]))[0]]
+    closed = [alert for alert in alerts if alert["activity_name"] == "Close"]
+    assert {alert["observables"][0]["value"] for alert in closed} == set(traffic.planted)
+    assert all(alert["time"] == alert["finding_info"]["last_seen_time"] + 72 * 3_600_000 for alert in closed)
