@@ -190,7 +190,7 @@ def _load(lines: bytes) -> None:
 
 def _decode(records: list[FileRecord]) -> None:
     for record in records:
-        decode_request(record.value, LIMITS, record.timestamp)
+        decode_request(record.value or b"", LIMITS, record.timestamp)
 
 
 # ------------------------------------------------------------------------------------------------- figures
