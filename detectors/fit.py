@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,7 +140,7 @@ def fit(
         len(events),
         fold.groups,
         _quantiles(organic),
-        provenance or Provenance(),
+        msgspec.structs.replace(provenance or Provenance(), kinds=dict(sorted(kinds.items()))),
     )
     return FitReport(
         baseline,

@@ -161,7 +161,6 @@ class Reporter:
     def _why(self, change: Any) -> str:
         """One clause a rejected rival."""
         x = change["features"]
-        ratio = change["ratios"][int(change["head"])]
         words = {
             "person": f"not a person (order {x[F['vn1']]:.2f} of chance, local wins {x[F['win']]:.2f})",
             "service": f"not a service ({x[F['window_repeats']]:.0f} of the last {x[F['window']]:.0f} asked before)",
@@ -172,8 +171,7 @@ class Reporter:
                 f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, yet {100.0 * x[F['near']]:.0f} % "
                 f"near an earlier one; lengths in order, {x[F['vn_length']]:.2f})"
             )
-        ordered = sorted(range(len(rivals.RIVALS)), key=lambda k: -float(ratio[k]))
-        return ", ".join(words[rivals.RIVALS[k]] for k in ordered)
+        return ", ".join(words[rival] for rival in rivals.RIVALS)
 
     def _describe(self, change: Any, leaked: int) -> str:
         x, row = change["features"], change["row"]
