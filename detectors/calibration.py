@@ -63,7 +63,7 @@ def surprise(model: Record, scores: Vector) -> Scalar:
     largest = 0.0
     for head in range(len(HEADS)):
         largest = max(largest, -portable_math.log(beyond(model["tail"][head], scores[head])))
-    return -portable_math.log(beyond(model["combined"], largest))
+    return 0.0 - portable_math.log(beyond(model["combined"], largest))
 
 
 @kernel

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.account import DTYPE
+from detectors.finding import CRITICAL, HIGH, MEDIUM
 
 MAGIC = b"SWST"
 VERSION = 1
@@ -26,6 +27,12 @@ _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
 MAX_BYTES = _OVERHEAD + DTYPE.itemsize + 64
 """An envelope is never larger than this (LZ4 may expand what it cannot compress by a few bytes)."""
+
+SEVERITIES = (0, MEDIUM, HIGH, CRITICAL)
+"""What a finding may have been reported as; 0 before the first one."""
+
+LAST_NUMBER = 253_402_300_799_999
+"""The last millisecond of the year 9999: no time, count or offset in a state is larger, and none is negative."""
 
 LAYOUT = hashlib.sha256(repr(DTYPE.descr).encode()).digest()[:8]
 
@@ -68,7 +75,39 @@ def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
         raise StateError("state cannot be decompressed") from error
     if len(raw) != size:
         raise StateError("state of a wrong size")
-    return np.frombuffer(bytearray(raw), DTYPE)
+    row = np.frombuffer(bytearray(raw), DTYPE)
+    if not _is_plausible(row):
+        raise StateError("state holds numbers that no history of requests can lead to")
+    return row
+
+
+def _words_of(dtype: np.dtype[Any], kind: str, offset: int = 0) -> list[int]:
+    """Indexes of the 8-byte words of a record that hold numbers of this kind."""
+    if dtype.subdtype is not None:
+        item, shape = dtype.subdtype
+        size = int(np.prod(shape))
+        return [w for k in range(size) for w in _words_of(item, kind, offset + k * item.itemsize)]
+    if dtype.fields is None:
+        return [offset // 8] if dtype.str == kind else []
+    return [w for inner, at, *_ in dtype.fields.values() for w in _words_of(inner, kind, offset + at)]
+
+
+_INTEGERS = np.array(_words_of(DTYPE, "<i8"))
+_FLOATS = np.array(_words_of(DTYPE, "<f8"))
+
+
+def _is_plausible(row: NDArray[Any]) -> bool:
+    """Whether no number can lead a kernel out of its arrays or the report out of the calendar.
+
+    A checksum tells damage, not intent: kernels index by these counts, without a check of bounds.
+    """
+    integers = row.view("<i8")[_INTEGERS]
+    return bool(
+        (integers >= 0).all()
+        and (integers <= LAST_NUMBER).all()
+        and np.isfinite(row.view("<f8")[_FLOATS]).all()
+        and row["episode"]["reported_severity"][0] in SEVERITIES
+    )
 
 
 def fence_of(envelope: bytes) -> int:
