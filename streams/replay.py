@@ -81,6 +81,8 @@ class Replay:
         Called with each alert, in order.
     on_dead_letter
         Called with each record that was refused.
+    close
+        Whether the end of the records is the end of time, so that findings due to close are closed.
     """
 
     def __init__(
@@ -91,9 +93,10 @@ class Replay:
         max_accounts: int,
         on_alert: Callable[[Alert], None],
         on_dead_letter: Callable[[DeadLetter], None] | None = None,
+        close: bool = True,
     ) -> None:
         self._ingest, self._engine, self._max_accounts = ingest, engine, max_accounts
-        self._on_alert, self._on_dead_letter = on_alert, on_dead_letter
+        self._on_alert, self._on_dead_letter, self._close = on_alert, on_dead_letter, close
         self._partition: int | None = None
         self.summary = Summary()
 
@@ -124,7 +127,8 @@ class Replay:
     def _end_partition(self) -> None:
         """Close what is due, then make room: no other partition has these accounts."""
         if self._partition is not None:
-            self._give_out(self._engine.close_all())
+            if self._close:
+                self._give_out(self._engine.close_all())
             self._engine.drop(self._partition)
             self._partition = None
 

@@ -55,10 +55,15 @@ def replay(
     batch: Annotated[
         int, typer.Option(min=1, max=100_000, help="Records scored at a time; changes no finding.")
     ] = 2000,
+    close: Annotated[
+        bool,
+        typer.Option(help="Close findings that are due at the end, where the service waits for the next request."),
+    ] = True,
 ) -> None:
     """Score recorded requests and write the alerts; touches no live group and writes to no topic.
 
-    The end of the records counts as the end of time: findings that are due to close are closed.
+    Its findings are those of the service on the same records. The end of the records counts as the end of time:
+    findings that are due to close are closed, unless you say --no-close.
 
     Example: [bold]stillwatch replay events.jsonl --out alerts.jsonl[/bold]
 
@@ -73,15 +78,19 @@ def replay(
     until_ms = None if until is None else moment(until, now_ms=now_ms)
     with open_output(out, not_over=file) as alerts, _dead_letter_writer(dead_letters) as write_dead:
         if file is not None:
-            summary = _replay_file(settings, file, batch, alerts, write_dead)
+            summary = _replay_file(settings, file, batch, alerts, write_dead, close)
         else:
             assert topic is not None  # noqa: S101 - checked above
-            summary = asyncio.run(_replay_topic(settings, topic, since_ms, until_ms, batch, alerts, write_dead))
+            summary = asyncio.run(_replay_topic(settings, topic, since_ms, until_ms, batch, alerts, write_dead, close))
     _report(summary, str(file or topic))
 
 
 def _make(
-    settings: Settings, alerts: BinaryIO, write_dead: Callable[[DeadLetter], None] | None, keyed: int | None
+    settings: Settings,
+    alerts: BinaryIO,
+    write_dead: Callable[[DeadLetter], None] | None,
+    keyed: int | None,
+    close: bool,
 ) -> Replay:
     # Here: the detectors take a second to load, which `--help` should not.
     from schemas.alert import encode_alert
@@ -95,6 +104,7 @@ def _make(
         max_accounts=settings.max_accounts,
         on_alert=lambda alert: _write_line(alerts, encode_alert(alert)),
         on_dead_letter=write_dead,
+        close=close,
     )
 
 
@@ -112,13 +122,18 @@ def _write_line(target: BinaryIO, line: bytes) -> None:
 
 
 def _replay_file(
-    settings: Settings, path: Path, batch: int, alerts: BinaryIO, write_dead: Callable[[DeadLetter], None] | None
+    settings: Settings,
+    path: Path,
+    batch: int,
+    alerts: BinaryIO,
+    write_dead: Callable[[DeadLetter], None] | None,
+    close: bool,
 ) -> Summary:
     from streams.replay import FILE_PARTITION, file_batches
 
     with open_input(path) as (source, size), _bytes_bar() as bar:
         task = bar.add_task("replay", total=size)
-        run = _make(settings, alerts, write_dead, keyed=None)
+        run = _make(settings, alerts, write_dead, None, close)
         for records in file_batches(
             source,
             max_record_bytes=settings.max_record_bytes,
@@ -137,13 +152,14 @@ async def _replay_topic(
     batch: int,
     alerts: BinaryIO,
     write_dead: Callable[[DeadLetter], None] | None,
+    close: bool,
 ) -> Summary:
     with progress_bar("records") as bar:
         task = bar.add_task("replay", total=None)
         try:
             async with TopicWindow(settings, topic, since_ms=since_ms, until_ms=until_ms) as window:
                 bar.update(task, total=window.size)
-                run = _make(settings, alerts, write_dead, keyed=window.partitions)
+                run = _make(settings, alerts, write_dead, window.partitions, close)
                 async for partition, records in window.batches(batch, advance=lambda n: bar.advance(task, n)):
                     run.feed(partition, records)
                 return run.finish()

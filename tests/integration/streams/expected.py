@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from detectors.events import EventBatch
 from schemas.alert import Alert, decode_alert
 from streams.detection import make_engine, make_ingest, read_baseline
 from streams.settings import load_settings
 from tests.integration.streams.running import Request
 
-Finding = tuple[str, int, str, int]
-"""uid, sequence, activity and time of an alert."""
+Finding = tuple[str, int, str, int, bytes]
+"""uid, sequence, activity, time and evidence of an alert."""
 
 
 class Expected(NamedTuple):
@@ -49,7 +51,8 @@ def expected_of(requests: Sequence[Request]) -> Expected:
 
 def finding(alert: Alert) -> Finding:
     """What must be the same in every run."""
-    return alert.finding_info.uid, alert.metadata.sequence, alert.activity_name, alert.time
+    evidence = orjson.dumps([evidence.data for evidence in alert.evidences], option=orjson.OPT_SORT_KEYS)
+    return alert.finding_info.uid, alert.metadata.sequence, alert.activity_name, alert.time, evidence
 
 
 def findings_on(records: Iterable[Any]) -> set[Finding]:
