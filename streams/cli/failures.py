@@ -49,6 +49,10 @@ def run_guarded(app: Callable[..., object]) -> int:
         code = app(standalone_mode=False, prog_name="stillwatch")
     except BrokenPipeError:
         return _reader_left()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer makes one of it
+            return _reader_left()
+        raise
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED  # the terminal shows ^C, and typer itself says nothing either
     except UsageError as error:
