@@ -9,7 +9,7 @@ against the account's own past, and how many of 256 cells of the space were ever
 Direction is not kept: "looks like a maths question" must not convict.
 
 Null: a broad stream has breadth near 1 (in units of half the code's bits) and goes on entering new cells; a heartbeat
-has 0. Bytes: 872. Cost: two passes over 256 small integers a request.
+has 0. Bytes: 864. Cost: two passes over 256 small integers a request.
 
 References
 ----------

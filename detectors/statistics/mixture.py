@@ -6,7 +6,7 @@ long request against the long one before it, and the local win of long requests.
 up on something; a list's do not. For a take-over, the recent window is compared with the account's own whole life: the
 order of all successive distances against the decayed ones.
 
-Half-life 88 long requests. Bytes: 592. Cost: one pass over 256 small integers for a quarter of the requests.
+Half-life 88 long requests. Bytes: 608. Cost: one pass over 256 small integers for a quarter of the requests.
 
 References
 ----------

@@ -9,7 +9,7 @@ a shuffled list of prompts has no memory. Two measures:
 - the local win: is the nearest of the last 8 requests nearer than the nearest of 8 drawn from the whole past? With
   exchangeable requests the chance is exactly one half, whatever the shape of the space.
 
-All decayed with a half-life of 88 requests. Bytes: 136. Cost: a few dozen operations a request.
+All decayed with a half-life of 88 requests. Bytes: 120. Cost: a few dozen operations a request.
 
 References
 ----------

@@ -4,7 +4,7 @@ Share of answers of at most eight tokens (a classifier's answers; unknown counts
 tokens, von Neumann's ratio of the log length (a person's lengths come in runs, a shuffled list's do not), and the share
 of the code's bits that nearly every request has alike: one frame with many fillings.
 
-Half-life 88 requests. Bytes: 96. Cost: two logarithms a request.
+Half-life 88 requests. Bytes: 88. Cost: two logarithms a request.
 """
 
 from __future__ import annotations

@@ -1,0 +1,375 @@
+"""Each statistic against its definition, on streams that are drawn at random."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.statistics import (
+    Breadth,
+    DistinctUsers,
+    Duplicates,
+    LocalWinRate,
+    LongestQuarterRatio,
+    VonNeumannRatio,
+    cadence,
+    coverage,
+    identity,
+    memory,
+    mixture,
+    order,
+    recurrence,
+    shape,
+    users,
+)
+from tests.made_up import HOUR, START, generator, listed, near, person, random_codes
+
+NOTHING = np.full(32, memory.ABSENT, np.int64)
+
+
+def covered(codes: np.ndarray) -> np.ndarray:
+    held = np.zeros(1, coverage.DTYPE)
+    for code in codes:
+        coverage.update(held[0], code, NOTHING)
+    return held
+
+
+# --- coverage
+
+
+def test_expected_distance_is_the_sum_of_2_p_1_minus_p() -> None:
+    rng = generator(1)
+    p = rng.uniform(0.05, 0.95, 256)
+    expected = (2.0 * p * (1.0 - p)).sum()
+    measured = [
+        coverage.expected_distance(
+            covered(np.packbits(rng.random((400, 256)) < p, axis=1, bitorder="little").view(np.uint64))[0]
+        )
+        for _ in range(12)
+    ]
+    assert np.mean(measured) == pytest.approx(expected, rel=0.01)
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32))
+def test_a_short_history_is_not_biased(n: int, seed: int) -> None:
+    # Two requests of a stream of two differ by their distance, whatever the weights.
+    codes = random_codes(n, generator(seed))
+    value = coverage.expected_distance(covered(codes)[0])
+    weights = (127.0 / 128.0) ** np.arange(n)[::-1]
+    pairs = np.outer(weights, weights)
+    distance = np.array([[np.bitwise_count(a ^ b).sum() for b in codes] for a in codes], float)
+    assert value == pytest.approx((pairs * distance).sum() / (pairs.sum() - (weights**2).sum()), rel=0.02)
+
+
+@given(st.integers(1, 2000), st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_sums_of_bits_stay_in_a_byte_and_keep_their_shares(n: int, seed: int) -> None:
+    rng = generator(seed)
+    p = rng.uniform(0.0, 1.0, 256)
+    p[:2] = 0.0, 1.0
+    held = covered(np.packbits(rng.random((n, 256)) < p, axis=1, bitorder="little").view(np.uint64))[0]
+    assert held["requests"] == n
+    assert held["total"] < coverage.MAX_TOTAL
+    assert (held["ones"] <= held["total"]).all()
+    assert held["stride"] & (held["stride"] - 1) == 0
+    assert held["total"] * held["stride"] == pytest.approx(n, abs=2.0 * held["stride"])
+    assert held["ones"][0] == 0
+    assert held["ones"][1] >= held["total"] - math.log2(max(n, 2))
+    if held["total"] > 60:
+        error = np.abs(held["ones"] / held["total"] - p)
+        assert error.mean() < 0.08
+
+
+def test_cells_are_fresh_once() -> None:
+    codes = random_codes(50, generator(2))
+    codes[:, 0] = np.arange(50) % 5
+    held = covered(codes)[0]
+    assert sum(int(word).bit_count() for word in held["cells"]) == 5
+    assert 0.0 < held["fresh"] < 5.0 / 128.0
+
+
+# --- order
+
+
+def test_ratio_is_one_and_wins_are_one_half_for_any_exchangeable_stream() -> None:
+    ratios, wins = [], []
+    for seed in range(40):
+        rng = generator(seed)
+        topics = random_codes(int(rng.integers(2, 30)), rng)
+        codes = near(topics[rng.integers(0, len(topics), 300)], 40, rng)
+        ratio, rate = VonNeumannRatio(), LocalWinRate()
+        for code in codes:
+            ratio.learn_one({"code": code})
+            rate.learn_one({"code": code})
+        ratios.append(ratio.get())
+        o = rate._state["order"]
+        wins.append(float(o["wins"][0] / o["contests"][0]))
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.015)
+    assert np.mean(wins) == pytest.approx(0.5, abs=3.0 * np.std(wins) / math.sqrt(len(wins)))
+
+
+@pytest.mark.parametrize("lag", order.LAGS)
+def test_a_person_is_below_one_at_every_lag_within_a_topic(lag: int) -> None:
+    ratio = VonNeumannRatio(lag)
+    for event in person(400, 3, topics=10, stay=40):
+        ratio.learn_one(event)
+    assert ratio.get() < 0.85
+
+
+def test_within_sessions_only_close_pairs_count() -> None:
+    ratio = VonNeumannRatio(within_sessions=True)
+    rng = generator(4)
+    for visit in range(60):
+        topic = random_codes(1, rng)
+        for k in range(5):
+            time = START + visit * 2 * HOUR + k * 60_000
+            ratio.learn_one({"code": near(topic, 30, rng)[0], "time": time})
+    assert ratio._state["order"]["session_pairs"][0] < ratio._state["order"]["pairs"][0, 0]
+    assert ratio.get() < 0.6
+
+
+def test_successive_distances_add_over_accounts() -> None:
+    codes = random_codes(30, generator(5))
+    parts = []
+    for stream in (codes[:10], codes[10:]):
+        ratio = VonNeumannRatio()
+        for code in stream:
+            ratio.learn_one({"code": code})
+        parts.append(ratio._state["order"])
+    order.merge(parts[0][0], parts[1][0])
+    pairs = [(a, b) for stream in (codes[:10], codes[10:]) for a, b in itertools.pairwise(stream)]
+    assert parts[0]["successions"][0] == 28
+    assert parts[0]["successive"][0] == sum(int(np.bitwise_count(a ^ b).sum()) for a, b in pairs)
+
+
+# --- recurrence
+
+
+def recurred(which: list[int]) -> np.ndarray:
+    codes = random_codes(max(which, default=0) + 1, generator(6))
+    held = np.zeros(1, recurrence.DTYPE)
+    for k in which:
+        recurrence.update(held[0], codes[k], NOTHING)
+    return held[0]
+
+
+@given(st.lists(st.integers(0, 60), max_size=300))
+def test_counts_are_exact_while_the_table_holds_everything(which: list[int]) -> None:
+    held = recurred(which)
+    asked: dict[int, int] = {}
+    repeats = hot = 0
+    for k in which:
+        asked[k] = asked.get(k, 0) + 1
+        repeats += asked[k] > 1
+        hot += asked[k] >= recurrence.HOT
+    assert held["requests"] == len(which)
+    assert held["distinct"] == len(asked)
+    assert held["repeats"] == repeats
+    assert held["hot"] == hot
+
+
+@given(st.lists(st.integers(0, 600), max_size=900))
+@settings(max_examples=40)
+def test_no_count_runs_over_into_its_neighbours(which: list[int]) -> None:
+    held = recurred(which)
+    codes = random_codes(max(which, default=0) + 1, generator(6))
+    mark = {k: int(recurrence.fingerprint_of(codes[k])) for k in set(which)}
+    asked: dict[int, int] = {}
+    for k in which:
+        asked[mark[k]] = asked.get(mark[k], 0) + 1
+    for slot in range(min(int(held["distinct"]), recurrence.TABLE)):
+        times = (int(held["times"][slot // 4]) >> (2 * (slot % 4))) & 3
+        assert times <= min(3, asked[int(held["fingerprint"][slot])] - 1)
+
+
+@given(st.integers(0, 3), st.integers(1, 9))
+def test_a_count_saturates_alone(slot: int, times: int) -> None:
+    held = recurred([0, 1, 2, 3] + [slot] * times)
+    packed = [(int(held["times"][0]) >> (2 * k)) & 3 for k in range(4)]
+    assert packed == [min(times, 3) if k == slot else 0 for k in range(4)]
+
+
+def test_a_deduplicated_list_has_almost_no_repeats_beyond_the_table() -> None:
+    held = np.zeros(1, recurrence.DTYPE)
+    for code in random_codes(3000, generator(7)):
+        recurrence.update(held[0], code, NOTHING)
+    # 256 fingerprints among 65,535: one collision in 256 requests.
+    assert held["repeats"][0] < 3000 * 2 / 256
+
+
+# --- mixture
+
+
+@given(st.floats(2.0, 6.0), st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_the_threshold_finds_the_upper_quartile_of_the_lengths(middle: float, seed: int) -> None:
+    rng = generator(seed)
+    held = np.zeros(1, mixture.DTYPE)
+    lengths = np.abs(rng.normal(middle, 1.0, 800))
+    tail = []
+    for k, length in enumerate(lengths):
+        mixture.update(held[0], np.zeros(4, np.uint64), length, -1.0)
+        if k >= 300:
+            tail.append(float(held["threshold"][0]))
+    assert np.mean(tail) == pytest.approx(np.quantile(lengths, 0.75), abs=0.25)
+
+
+def test_a_list_among_a_persons_long_requests_has_no_order_there() -> None:
+    rng = generator(8)
+    honest, mixed = LongestQuarterRatio(), LongestQuarterRatio()
+    events = person(600, 9, topics=8, stay=40)
+    events["length"] = np.where(np.arange(600) % 4 == 3, 500, 50)
+    for k, event in enumerate(events):
+        honest.learn_one(event)
+        if k % 4 == 3:
+            event = event.copy()
+            event["code"] = random_codes(1, rng)[0]
+        mixed.learn_one(event)
+    assert honest.get() < 0.85
+    assert mixed.get() > 0.95
+
+
+def test_unknown_lengths_are_left_out() -> None:
+    held = np.zeros(1, mixture.DTYPE)
+    mixture.update(held[0], random_codes(1, generator(1))[0], -1.0, 1.0)
+    assert held["seen"][0] == 0
+
+
+# --- cadence
+
+
+def timed(times: list[int]) -> np.ndarray:
+    held = np.zeros(1, cadence.DTYPE)
+    cadence.first(held[0], times[0])
+    last = times[0]
+    for time in times[1:]:
+        cadence.update(held[0], time, time - last)
+        last = max(last, time)
+    return held[0]
+
+
+@given(st.integers(1, 10**7), st.integers(3, 200))
+def test_a_clock_has_neither_spread_nor_change(step_ms: int, n: int) -> None:
+    held = timed([START + k * step_ms for k in range(n)])
+    assert cadence.spread(held) == pytest.approx(0.0, abs=1e-6)
+    assert cadence.change(held) == 0.0
+    assert cadence.location(held) == pytest.approx(math.log(step_ms / 1000.0 + 0.5), rel=1e-9, abs=1e-9)
+
+
+@given(st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=200))
+def test_a_late_request_is_counted_and_moves_nothing_else(steps: list[int]) -> None:
+    times = list(np.cumsum([START, *steps]))
+    punctual, latest = [times[0]], times[0]
+    for time in times[1:]:
+        if time >= latest:
+            punctual.append(time)
+            latest = time
+    whole, without = timed(times), timed(punctual)
+    assert whole["late"] == len(times) - len(punctual)
+    assert without["late"] == 0
+    assert all(whole[name] == without[name] for name in cadence.DTYPE.names or () if name != "late")
+
+
+def test_the_densest_quarter_of_an_hour_is_over_two_adjacent_bins() -> None:
+    burst = [START + k * 1000 for k in range(100)]
+    later = [START + 5 * HOUR + k * 600_000 for k in range(20)]
+    assert timed(burst + later)["densest"] == 100
+    assert timed(later)["densest"] <= 4
+
+
+def test_hours_occupied_tells_an_always_on_program_from_a_sleeper() -> None:
+    always = timed([START + k * HOUR // 2 for k in range(400)])
+    nightly = timed([START + day * 24 * HOUR + k * 60_000 for day in range(20) for k in range(20)])
+    assert cadence.occupied(always) > 0.95
+    assert cadence.occupied(nightly) < 0.12
+
+
+# --- shape, users, identity
+
+
+def test_answers_of_unknown_length_are_neither_short_nor_long() -> None:
+    held = np.zeros(1, shape.DTYPE)
+    for tokens in (-1, 3, -1, -1, 400, -1):
+        shape.update(held[0], 4.0, tokens, 0)
+    assert shape.short_share(held[0]) == pytest.approx(0.5, abs=0.01)
+
+
+@given(st.floats(0.0, 12.0), st.integers(1, 100))
+def test_lengths_all_alike_say_nothing(length: float, n: int) -> None:
+    held = np.zeros(1, shape.DTYPE)
+    for _ in range(n):
+        shape.update(held[0], length, 10, 0)
+    assert shape.length_ratio(held[0]) == 1.0
+
+
+def test_a_frame_is_what_nearly_all_requests_have_alike() -> None:
+    rng = generator(10)
+    codes = random_codes(300, rng)
+    codes[:, :2] = codes[0, :2]
+    held = covered(codes)[0]
+    assert shape.frame(held["share"], held["weight"]) == pytest.approx(0.5, abs=0.02)
+
+
+@given(st.integers(1, 250), st.integers(1, 4), st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_users_are_counted_within_their_standard_error(n: int, calls: int, seed: int) -> None:
+    names = generator(seed).integers(1, 2**63, n)
+    held = np.zeros(1, users.DTYPE)
+    for name in np.repeat(names, calls):
+        users.update(held[0], np.uint64(name))
+    load = n / 256.0
+    error = math.sqrt(256.0 * (math.exp(load) - load - 1.0))
+    assert users.distinct(held[0]) == pytest.approx(n, abs=4.5 * error + 1.0)
+    assert held["named"][0] == n * calls
+
+
+def test_invented_users_are_not_plausible() -> None:
+    fresh, few, anonymous = DistinctUsers(), DistinctUsers(), DistinctUsers()
+    for k in range(200):
+        fresh.learn_one({"end_user": 1000 + k})
+        few.learn_one({"end_user": 1 + k % 20})
+        anonymous.learn_one({"end_user": 1 + k % 20 if k % 3 == 0 else 0})
+    assert fresh.get()["plausible"] == 0.0
+    assert few.get()["plausible"] == 1.0
+    assert anonymous.get()["plausible"] == 0.0
+
+
+@given(st.lists(st.integers(1, 2**63), max_size=60), st.lists(st.integers(1, 2**63), max_size=60))
+def test_merged_users_are_those_of_both(a: list[int], b: list[int]) -> None:
+    held = []
+    for names in (a, b, a + b):
+        one = np.zeros(1, users.DTYPE)
+        for name in names:
+            users.update(one[0], np.uint64(name))
+        held.append(one)
+    users.merge(held[0][0], held[1][0])
+    assert held[0].tobytes() == held[2].tobytes()
+
+
+@given(st.lists(st.integers(1, 40), max_size=120))
+def test_a_request_is_known_while_it_is_among_the_last_eight_different_ones(identities: list[int]) -> None:
+    duplicates = Duplicates()
+    ring: list[int] = []
+    for k in identities:
+        assert duplicates.score_one({"identity": k}) == float(k in ring)
+        duplicates.learn_one({"identity": k, "time": START, "offset": k})
+        if k not in ring:
+            ring = [*ring, k][-identity.RING :]
+    held = duplicates._state[0]["identity"]
+    assert sorted(int(x) for x in held["identity"] if x) == sorted(ring)
+
+
+def test_a_list_spreads_wider_than_a_person_and_a_heartbeat_not_at_all() -> None:
+    wide, narrow, none = Breadth(), Breadth(), Breadth()
+    for event, other in zip(listed(200, 1), person(200, 1), strict=True):
+        wide.learn_one(event)
+        narrow.learn_one(other)
+        none.learn_one({"subject": 1.0})
+    assert wide.get() == pytest.approx(1.0, abs=0.02)
+    assert 0.3 < narrow.get() < 0.95
+    assert none.get() == 0.0
