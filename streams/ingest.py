@@ -144,7 +144,7 @@ class Ingest:
         for record in records:
             try:
                 event = self._read(record)
-                if self._is_misplaced(record, event.account):
+                if self._expected_partition is not None and self._is_misplaced(record, event.account):
                     misplaced.append((record, event.account))
                     continue
             except Rejected as rejected:
@@ -164,8 +164,7 @@ class Ingest:
         return decode_request(record.value, self._limits, record.timestamp)
 
     def _is_misplaced(self, record: Record, account: str) -> bool:
-        if self._expected_partition is None:
-            return False
+        assert self._expected_partition is not None  # noqa: S101 - of a keyed topic
         key = account.encode()
         return record.key != key or record.partition != self._expected_partition(key)
 
@@ -178,10 +177,11 @@ class Ingest:
         for row, event in enumerate(events):
             text = None
             try:
-                text = user_text(event)
-                if event.embedding is None and text is not None:
-                    self._check_text_model()
-                    texts[row] = text
+                if event.prompt is not None:
+                    text = user_text(event)
+                    if event.embedding is None and text is not None:
+                        self._check_text_model()
+                        texts[row] = text
             except Rejected as rejected:
                 # Token ids beside an embedding do no harm: the embedding says it all.
                 if event.embedding is None:
@@ -193,7 +193,7 @@ class Ingest:
                     supplied[row] = event.embedding
                 else:
                     refused[row] = Rejected(DeadLetterReason.EMBEDDING_MODEL, "not the baseline's embedding model")
-            lengths.append(_length(text, event.input_tokens))
+            lengths.append(CHARACTERS_PER_TOKEN * (event.input_tokens or 0) if text is None else float(len(text)))
         codes, blank = self._codes(records, texts, supplied, refused)
         return _Content(codes, lengths, blank, refused)
 
@@ -214,12 +214,11 @@ class Ingest:
         dimension = self._encoder.dimension
         vectors, verdicts = decode_embeddings(list(supplied.values()), dimension)
         rows = list(supplied)
-        for row, verdict in zip(rows, verdicts.tolist(), strict=True):
-            if verdict == Supplied.WRONG_DIMENSION:
-                detail = f"{_size(supplied[row])}, the baseline's model has {dimension} numbers"
-                refused[row] = Rejected(DeadLetterReason.DIMENSION, detail)
-            elif verdict == Supplied.NOT_FINITE:
-                refused[row] = Rejected(DeadLetterReason.EMBEDDING, "NaN or infinite numbers")
+        for place in np.flatnonzero(verdicts == Supplied.WRONG_DIMENSION):
+            detail = f"{_size(supplied[rows[place]])}, the baseline's model has {dimension} numbers"
+            refused[rows[place]] = Rejected(DeadLetterReason.DIMENSION, detail)
+        for place in np.flatnonzero(verdicts == Supplied.NOT_FINITE):
+            refused[rows[place]] = Rejected(DeadLetterReason.EMBEDDING, "NaN or infinite numbers")
         if texts:
             text_vectors = self._embed(records, texts, refused)
             text_verdicts = check_vectors(text_vectors)
@@ -259,18 +258,24 @@ class Ingest:
 def _batch(records: list[Record], events: list[RequestEvent], content: _Content) -> EventBatch:
     """Rows of all events that were not refused."""
     columns = np.zeros(len(events), EVENT_DTYPE)
+    accounts = [event.account for event in events]
+    times = [event.time for event in events]
     ids = [_identifier(event.id) for event in events]
-    columns["time"] = [event.time for event in events]
+    endpoints = [event.endpoint for event in events]
+    hashes = {endpoint: _hash(endpoint or "", bits=32) for endpoint in set(endpoints)}
+    columns["time"] = times
     columns["offset"] = [record.offset for record in records]
-    columns["identity"] = [_identity(*row) for row in zip(records, events, ids, strict=True)]
-    columns["end_user"] = [_hash(_identifier(event.end_user)) for event in events]
+    columns["identity"] = [
+        _by_id(account, time, identifier) if identifier else _by_place(record)
+        for record, account, time, identifier in zip(records, accounts, times, ids, strict=True)
+    ]
+    columns["end_user"] = [_hash(_identifier(event.end_user)) if event.end_user else 0 for event in events]
     columns["code"] = content.codes
     columns["length"] = content.lengths
     columns["output_tokens"] = [UNKNOWN if e.output_tokens is None else e.output_tokens for e in events]
-    columns["endpoint"] = [_hash(event.endpoint or "", bits=32) for event in events]
+    columns["endpoint"] = [hashes[endpoint] for endpoint in endpoints]
     columns["flags"] = [FAILED if event.failed else 0 for event in events]
     columns["flags"] |= np.where(content.blank, np.uint32(NO_CONTENT), np.uint32(0))
-    accounts = [event.account for event in events]
     if content.refused:
         rows = [row for row in range(len(events)) if row not in content.refused]
         return EventBatch([accounts[row] for row in rows], [ids[row] for row in rows], columns[rows])
@@ -284,11 +289,13 @@ def origin_of(record: Record) -> Origin:
     )
 
 
-def _identity(record: Record, event: RequestEvent, identifier: str) -> int:
-    """Hash of (account, id, time), else of the record's first place in the log; lengths keep the parts apart."""
-    if identifier:
-        text = f"{len(event.account)}:{event.account}{event.time}:{identifier}"
-        return xxh3_64_intdigest(text.encode(), _BY_ID) or 1
+def _by_id(account: str, time: int, identifier: str) -> int:
+    """Identity of a request that has an id of its own; the account's length keeps the parts apart."""
+    return xxh3_64_intdigest(f"{len(account)}:{account}{time}:{identifier}".encode(), _BY_ID) or 1
+
+
+def _by_place(record: Record) -> int:
+    """Identity of a request without an id: its record's first place in the log."""
     topic, partition, offset = origin_of(record)
     return xxh3_64_intdigest(f"{partition}:{offset}:{topic}".encode(), _BY_PLACE) or 1
 
@@ -300,12 +307,6 @@ def _identifier(text: str | None) -> str:
 def _hash(text: str, bits: int = 64) -> int:
     """Hash of a text, 0 for the empty one only."""
     return (xxh3_64_intdigest(text.encode()) & ((1 << bits) - 1) or 1) if text else 0
-
-
-def _length(text: str | None, input_tokens: int | None) -> float:
-    if text is not None:
-        return float(len(text))
-    return CHARACTERS_PER_TOKEN * (input_tokens or 0)
 
 
 def _size(embedding: bytes | list[float]) -> str:
