@@ -54,10 +54,9 @@ def alerts(
 async def _show(settings: Settings, as_json: bool, keep_on: bool, since_ms: int | None, account: str | None) -> None:
     async with TopicWindow(settings, TopicNames.of(settings).alerts) as window:
         view = _View(as_json, since_ms, account)
-        now = [record async for _, records in window.batches(BATCH_RECORDS) for record in records]
-        view.show(now)
+        view.show([found async for _, records in window.batches(BATCH_RECORDS) for found in view.wanted(records)])
         while keep_on:
-            view.show(await window.later())
+            view.show(view.wanted(await window.later()))
         if view.shown == 0:
             ERR.print(plain("no alerts"))
 
@@ -69,10 +68,13 @@ class _View:
         self._as_json, self._since_ms, self._account = as_json, since_ms or 0, account
         self.shown = 0
 
-    def show(self, records: Iterable[Any]) -> None:
-        """Show what is to be shown of some records of the topic."""
-        wanted = [(alert, record.value) for record in records if (alert := self._read(record)) is not None]
-        for alert, line in sorted(wanted, key=lambda pair: pair[0].time):
+    def wanted(self, records: Iterable[Any]) -> list[tuple[Alert, bytes]]:
+        """What is to be shown of some records of the topic: each alert, and its bytes."""
+        return [(alert, record.value) for record in records if (alert := self._read(record)) is not None]
+
+    def show(self, found: list[tuple[Alert, bytes]]) -> None:
+        """Show alerts in order of time."""
+        for alert, line in sorted(found, key=lambda pair: pair[0].time):
             if self._as_json:
                 typer.echo(safe_json(line))
             else:

@@ -39,7 +39,7 @@ LINES_WITHOUT_TERMINAL = 10
 """Progress lines when there is no terminal to draw a bar in."""
 
 
-@takes_settings(*(name for name in CONNECTION if name != "brokers"), *DETECTION)
+@takes_settings(*(name for name in CONNECTION if name != "brokers"), *DETECTION, "replication_factor")
 def demo(
     settings: Settings,
     brokers: Annotated[
@@ -79,7 +79,6 @@ def _of_this_run(settings: Settings, folder: Path) -> Settings:
             "group_id": run,
             "instance_id": f"{run}-worker",
             "partitions": PARTITIONS,
-            "replication_factor": 1,
             "store": "memory",
             "data_dir": folder / "state",
             "checkpoint_interval_seconds": 0.5,
@@ -123,7 +122,7 @@ class _Screen:
     def __init__(self, total: int) -> None:
         self._total, self._said, self._alerts = total, 0, 0
         self._bar = Progress(
-            TextColumn("requests scored"),
+            TextColumn("{task.description:22}"),
             BarColumn(bar_width=50),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -133,14 +132,14 @@ class _Screen:
 
     def __enter__(self) -> _Screen:
         self._bar.start()
-        self._task = self._bar.add_task("scored", total=self._total)
+        self._task = self._bar.add_task("the worker is starting", total=self._total)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._bar.stop()
 
     def scored(self, count: int) -> None:
-        self._bar.update(self._task, completed=count)
+        self._bar.update(self._task, completed=count, description="requests scored")
         share = count * LINES_WITHOUT_TERMINAL // self._total
         if share > self._said and not OUT.is_terminal:
             self._said = share

@@ -12,6 +12,9 @@ from streams.sending import Sender, make_producer
 from streams.settings import Settings
 from streams.topics import TopicNames
 
+SHOWN_EVERY = 50
+"""Requests between two steps of the bar, which cost as much as sending one."""
+
 
 async def send_lines(
     settings: Settings, batches: AsyncIterable[list[bytes]], total: int | None, rate: float | None
@@ -33,8 +36,10 @@ async def send_lines(
             async for lines in batches:
                 for line in lines:
                     await sender.send(line)
-                    bar.update(task, completed=sender.sent)
+                    if sender.sent % SHOWN_EVERY == 0:
+                        bar.update(task, completed=sender.sent)
                 await sender.confirm()
+                bar.update(task, completed=sender.sent)
     except (KafkaError, OSError) as error:
         raise broker_error(f"brokers {settings.brokers}, topic {topic}", error) from None
     finally:

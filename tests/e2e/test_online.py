@@ -154,7 +154,7 @@ def topics_named(kafka: str, prefix: str) -> list[str]:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
         await admin.start()
         try:
-            return await admin.list_topics()
+            return list(await admin.list_topics())
         finally:
             await admin.close()
 

@@ -1,0 +1,114 @@
+"""Reading a history for a fit: text and supplied embeddings, the population's mean, rows by account."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from detectors.embedding import WORDLLAMA
+from schemas.request import RequestLimits
+from streams.history import HistoryError, joined, read_history
+
+LIMITS = RequestLimits()
+TIME = 1_767_571_200_000
+
+
+def event(account: str, number: int, **more: Any) -> dict[str, Any]:
+    return {"time": TIME + number * 1000, "account": account, "id": f"{account}-{number}", **more}
+
+
+def write(path: Path, events: list[dict[str, Any]]) -> Path:
+    path.write_bytes(b"".join(orjson.dumps(e) + b"\n" for e in events))
+    return path
+
+
+def read(path: Path, *more: Path, model: str | None = None, dimension: int | None = None) -> Any:
+    return read_history([path, *more], LIMITS, model=model, dimension=dimension, advance=lambda amount: None)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    prompts = ("How do I prune a rose?", "Write a poem about the sea", "SQL join of two tables", "What is a quark?")
+    events = [event(f"a{n % 2}", n, prompt=prompts[n % 4] + f" {n}") for n in range(20)]
+    return write(tmp_path / "texts.jsonl", [*events, {"time": 5, "account": "late"}])
+
+
+def vectors(count: int, dimension: int = 16) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        yield rng.normal(1.0, 1.0, dimension).astype(np.float32)
+
+
+def test_text_is_embedded_and_every_request_is_in_its_accounts_rows(texts: Path) -> None:
+    history = read(texts)
+    assert (history.encoder.model, history.encoder.dimension) == (WORDLLAMA, 256)
+    assert {name: len(rows) for name, rows in history.accounts.items()} == {"a0": 10, "a1": 10}
+    assert history.events == 20
+    assert history.refused == {"clock": 1}
+    assert history.account_days == 2
+    assert all((np.diff(rows["time"]) > 0).all() for rows in history.accounts.values())
+
+
+def test_the_codes_are_those_of_the_populations_mean(texts: Path) -> None:
+    bits = np.unpackbits(
+        np.concatenate([rows["code"] for rows in read(texts).accounts.values()]).view(np.uint8), axis=1
+    )
+    assert 0.35 < bits.mean() < 0.65
+
+
+def test_the_mean_weighs_accounts_and_not_requests(tmp_path: Path) -> None:
+    one, other = np.eye(16, dtype=np.float32)[:2]
+    loud = [event("loud", n, embedding=one.tolist(), embedding_model="m") for n in range(640)]
+    quiet = [event("quiet", n, embedding=other.tolist(), embedding_model="m") for n in range(64)]
+    mean = read(write(tmp_path / "e.jsonl", [*loud, *quiet])).encoder.mean
+    assert mean[:3] == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_embeddings_as_lists_tell_their_length_and_base64_needs_to_be_told(tmp_path: Path) -> None:
+    many = list(vectors(20))
+    lists = write(tmp_path / "l.jsonl", [event("a", n, embedding=v.tolist()) for n, v in enumerate(many)])
+    encoded = [base64.b64encode(v.tobytes()).decode() for v in many]
+    packed = write(tmp_path / "b.jsonl", [event("a", n, embedding=text) for n, text in enumerate(encoded)])
+    from_lists, from_bytes = read(lists, model="m"), read(packed, model="m", dimension=16)
+    assert from_lists.encoder.hash == from_bytes.encoder.hash
+    assert (from_lists.accounts["a"]["code"] == from_bytes.accounts["a"]["code"]).all()
+    with pytest.raises(HistoryError, match="--dimension"):
+        read(packed, model="m")
+
+
+def test_embeddings_of_an_unnamed_model_are_not_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.jsonl", [event("a", 0, embedding=[1.0, 2.0])])
+    with pytest.raises(HistoryError, match="--embedding-model"):
+        read(path)
+
+
+def test_a_history_of_another_model_too_leaves_that_out_and_counts_it(tmp_path: Path) -> None:
+    many = list(vectors(10))
+    events = [event("a", n, embedding=v.tolist(), embedding_model="mn"[n % 2]) for n, v in enumerate(many)]
+    history = read(write(tmp_path / "e.jsonl", events))
+    assert history.encoder.model == "m"
+    assert history.events == 5
+    assert history.refused == {"embedding_model": 5}
+
+
+def test_a_history_without_content_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match="no request in it brings"):
+        read(write(tmp_path / "e.jsonl", [event("a", 0), event("a", 1, prompt="")]))
+
+
+def test_several_files_are_read_in_order_and_named_by_their_hashes(texts: Path, tmp_path: Path) -> None:
+    second = write(tmp_path / "second.jsonl", [event("a0", 100, prompt="and later this")])
+    history = read(texts, second)
+    assert history.accounts["a0"]["time"][-1] == TIME + 100_000
+    assert len(set(history.sha256)) == 2
+    assert read(texts).sha256 == history.sha256[:1]
+
+
+def test_no_batches_join_to_an_empty_one() -> None:
+    assert len(joined([])) == 0
