@@ -194,11 +194,11 @@ class Baseline:
         try:
             encoder = _read_encoder(whole.encoder)
             model = _read_model(whole.decision)
+            quantiles = _read_quantiles(whole.decision.quantiles)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise BaselineError(f"the baseline's numbers make no sense: {error}") from error
         if encoder.hash != whole.encoder_hash or _digest(whole.decision) != whole.decision_hash:
             raise BaselineError("the baseline's hash does not fit its numbers: it was changed or cut; fit it again")
-        quantiles = {name: np.asarray(table, np.float64) for name, table in whole.decision.quantiles.items()}
         return Baseline(
             encoder,
             model,
@@ -236,18 +236,36 @@ def _read_encoder(part: EncoderPart) -> Encoder:
     return Encoder(mean, (bits.astype(np.int8) * 2 - 1).reshape(3, -1), part.model)
 
 
+def _read_quantiles(tables: dict[str, list[list[float]]]) -> dict[str, NDArray[np.float64]]:
+    quantiles = {name: np.asarray(table, np.float64) for name, table in tables.items()}
+    shape = (len(QUANTILE_LOOKS), len(QUANTILE_LEVELS))
+    if set(quantiles) != set(FEATURES) or any(q.shape != shape or not np.isfinite(q).all() for q in quantiles.values()):
+        raise ValueError(f"every statistic needs quantiles, finite and of shape {shape}")
+    return quantiles
+
+
 def _read_tail(into: Any, part: TailPart) -> None:
+    if not len(part.score) == len(part.beyond) == rivals.QUANTILES:
+        raise ValueError(f"a tail needs {rivals.QUANTILES} scores and shares")
     into["score"] = part.score
     into["beyond"] = part.beyond
     for name in ("threshold", "beyond_threshold", "scale", "shape"):
         into[name] = getattr(part, name)
     if not (part.scale > 0.0 and 0.0 < part.beyond_threshold <= 1.0 and 0.0 <= part.shape < 1.0):
         raise ValueError("a tail needs scale > 0, 0 < beyond_threshold <= 1 and 0 <= shape < 1")
+    if not (np.isfinite([*part.score, part.threshold, part.scale]).all() and (np.diff(part.score) >= 0.0).all()):
+        raise ValueError("a tail's scores must be finite and ascending")
+    if not ((np.diff(part.beyond) <= 0.0).all() and 0.0 <= part.beyond[-1] <= part.beyond[0] <= 1.0):
+        raise ValueError("a tail's shares must lie between 0 and 1 and descend")
 
 
 def _read_model(part: DecisionPart) -> NDArray[Any]:
     model = rivals.blank_model()
     columns = {name: i for i, name in enumerate(("bias", *FEATURES))}
+    if set(part.weights) != set(rivals.PAIRS) or set(part.tails) != {*rivals.HEADS, "combined"}:
+        raise ValueError("weights and tails must be those of this version's pairs and heads")
+    if any(len(knots) != rivals.KNOTS for knots in part.weights.values()):
+        raise ValueError(f"a pair needs weights at {rivals.KNOTS} knots")
     for k, pair in enumerate(rivals.PAIRS):
         for knot, weights in enumerate(part.weights[pair]):
             for name, weight in weights.items():

@@ -1,0 +1,94 @@
+"""The logistic regressions: signs that hold, directions that are found, weights that vary with the history's length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors import rivals
+from detectors.account import FEATURES, F
+from detectors.logistic import fit_logistic, hats, scaled
+from tests.made_up import generator
+
+
+def looks(n: int, requests: int, seed: int, **means: float) -> np.ndarray:
+    rng = generator(seed)
+    x = np.zeros((n, len(FEATURES)))
+    x[:, F["n"]] = requests
+    for name, mean in means.items():
+        x[:, F[name]] = rng.normal(mean, 0.03, n)
+    return x
+
+
+def fitted(signs: dict[str, int], positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    return fit_logistic(signs, positive, np.ones(len(positive)), negative, np.ones(len(negative)))
+
+
+def test_hats_are_a_partition_of_one_between_knots() -> None:
+    n = np.array([1.0, 16.0, 20.0, 24.0, 32.0, 500.0, 512.0, 1e6])
+    table = hats(n)
+    assert table.sum(axis=1) == pytest.approx(np.ones(len(n)))
+    assert table[1] == pytest.approx([1, 0, 0, 0, 0, 0])
+    assert table[-1] == pytest.approx([0, 0, 0, 0, 0, 1])
+    assert table[2, 0] == pytest.approx(1.0 - np.log2(20 / 16))
+
+
+def test_a_known_direction_is_found_and_separates() -> None:
+    signs = {"vn1": 1, "win": -1}
+    positive = looks(400, 64, 1, vn1=0.99, win=0.5)
+    negative = looks(400, 64, 2, vn1=0.88, win=0.65)
+    weights = fitted(signs, positive, negative)[2]
+    assert weights[1 + F["vn1"]] > 1.0
+    assert weights[1 + F["win"]] < -1.0
+    score = [weights[0] + sum(weights[1 + F[name]] * scaled(x, name) for name in signs) for x in (positive, negative)]
+    assert (score[0] > 0.0).mean() > 0.95
+    assert (score[1] < 0.0).mean() > 0.95
+
+
+def test_a_statistic_cannot_count_the_wrong_way_round() -> None:
+    # The history would have it that lists have more order than people.
+    weights = fitted({"vn1": 1, "win": -1}, looks(300, 64, 1, vn1=0.85, win=0.7), looks(300, 64, 2, vn1=0.99, win=0.5))
+    assert (weights[:, 1 + F["vn1"]] == 0.0).all()
+    assert (weights[:, 1 + F["win"]] == 0.0).all()
+
+
+def test_statistics_that_are_not_named_have_no_weight() -> None:
+    weights = fitted({"vn1": 1}, looks(100, 64, 1, vn1=0.99, near=0.5), looks(100, 64, 2, vn1=0.9, near=0.1))
+    named = [0, 1 + F["vn1"]]
+    assert np.delete(weights, named, axis=1).any() == np.False_
+    assert weights.shape == (rivals.KNOTS, 1 + len(FEATURES))
+
+
+def test_weights_vary_smoothly_with_the_history() -> None:
+    # Only long histories separate.
+    positive = np.concatenate([looks(300, 16, 1, vn1=0.93), looks(300, 512, 2, vn1=0.99)])
+    negative = np.concatenate([looks(300, 16, 3, vn1=0.93), looks(300, 512, 4, vn1=0.87)])
+    weight = fitted({"vn1": 1}, positive, negative)[:, 1 + F["vn1"]]
+    assert (np.diff(weight) >= -1e-6).all()
+    assert weight[-1] > 2.0 * weight[0]
+
+
+def test_an_accounts_looks_weigh_as_one_account() -> None:
+    busy, rare = looks(1000, 64, 1, vn1=0.99), looks(10, 64, 2, vn1=0.86)
+    negative = looks(300, 64, 3, vn1=0.92)
+    alike = fit_logistic(
+        {"vn1": 1},
+        np.concatenate([busy, rare]),
+        np.concatenate([np.full(1000, 1e-3), np.full(10, 0.1)]),
+        negative,
+        np.ones(300),
+    )
+    by_look = fitted({"vn1": 1}, np.concatenate([busy, rare]), negative)
+    assert alike[2, 1 + F["vn1"]] < by_look[2, 1 + F["vn1"]]
+
+
+def test_the_compiled_logistic_is_the_fitted_one() -> None:
+    weights = fitted({"vn1": 1, "win": -1}, looks(200, 64, 1, vn1=0.99, win=0.5), looks(200, 64, 2, vn1=0.9, win=0.6))
+    model = rivals.blank_model()
+    pair = list(rivals.PAIRS).index("person/memoryless")
+    model["weight"][0, pair] = weights
+    for n in (3, 16, 50, 100, 400, 5000):
+        x = looks(1, n, n, vn1=0.95, win=0.55)
+        row = (hats(x[:, F["n"]]) @ weights)[0]
+        expected = row[0] + sum(row[1 + F[name]] * scaled(x, name)[0] for name in ("vn1", "win"))
+        assert rivals.logistic(model[0], pair, x[0]) == pytest.approx(expected, rel=1e-9)
