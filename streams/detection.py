@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -77,7 +77,7 @@ def warm_up(settings: Settings, baseline: Baseline) -> None:
     Done before a worker joins its group: for seconds on the first run, compilation would hold up its event loop.
     """
     ingest = make_ingest(settings, baseline)
-    content = [{"prompt": "warm up"}, {"embedding": [1.0] * baseline.encoder.dimension}]
+    content: list[dict[str, Any]] = [{"prompt": "warm up"}, {"embedding": [1.0] * baseline.encoder.dimension}]
     records = [
         _MadeUpRecord(at, orjson.dumps({"time": WARM_UP_TIME + at, "account": "warm-up", **content[at % len(content)]}))
         for at in WARM_UP_OFFSETS

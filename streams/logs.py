@@ -22,8 +22,14 @@ _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 MAX_FIELD_CHARACTERS = 500
 """A field longer than this is cut: ids come from outside."""
 
+REPEAT_SECONDS = 10.0
+MAX_REMEMBERED = 1000
+
 OURS = ("streams", "detectors", "schemas")
 """Loggers that `log_level` is for."""
+
+FAUST = logging.getLogger("faust")
+"""Logger of our classes that extend Faust's: what they inherit of talk is Faust's."""
 
 CHATTY_AT_DEBUG = ("faust", "mode", "aiokafka")
 """Libraries that tell what they are doing at INFO; shown with `log_level=DEBUG`. All others, and these otherwise, speak
@@ -62,6 +68,34 @@ class AccountNames:
             return account
         digest = hashlib.blake2b(account.encode("utf-8", "surrogatepass"), key=self._key, digest_size=8)
         return "h:" + digest.hexdigest()
+
+
+class OnceInAWhile(logging.Filter):
+    """Lets a library say the same thing once in so many seconds; with its brokers away aiokafka says 30 lines a second.
+
+    The same: from one logger, with one format string. The next one let through says how many were left out.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged."""
+        if record.name.partition(".")[0] in OURS:
+            return True
+        what = (record.name, str(record.msg)[:MAX_FIELD_CHARACTERS])
+        last, left_out = self._said.get(what, (0.0, 0))
+        if record.created - last < self._seconds:
+            self._said[what] = (last, left_out + 1)
+            return False
+        if len(self._said) > MAX_REMEMBERED:
+            self._said.clear()
+        self._said[what] = (record.created, 0)
+        if left_out:
+            record.left_out = left_out
+        return True
 
 
 class _Formatter(logging.Formatter):
@@ -124,6 +158,7 @@ def configure(settings: Settings, stream: IO[str] | None = None) -> None:
     formatter = JsonFormatter if settings.log_format == "json" else TextFormatter
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter(AccountNames.of(settings)))
+    handler.addFilter(OnceInAWhile(REPEAT_SECONDS))
     root = logging.getLogger()
     root.handlers = [handler]
     level = logging.getLevelNamesMapping()[settings.log_level]

@@ -13,6 +13,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
+from streams.logs import FAUST
 from streams.state_table import StateTable
 from streams.transport.fetching import Fetched
 
@@ -26,6 +27,7 @@ class BatchRecovery(Recovery):
     """Faust's recovery without an event for each record."""
 
     app: Any
+    logger = FAUST
     last_progress_at = 0.0
     """When (monotonic) a record of a changelog was last taken over."""
 
@@ -151,6 +153,8 @@ class BatchRecovery(Recovery):
 
 class BatchTableManager(TableManager):
     """Faust's table manager with our recovery."""
+
+    logger = FAUST
 
     @property
     def recovery(self) -> BatchRecovery:

@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 
+from streams import logs
 from streams.checkpoint import Checkpoint, Deliver
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
@@ -62,6 +64,7 @@ class Service(faust.App):
     """
 
     BootStrategy = WithoutWeb
+    logger = logs.FAUST
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -184,7 +187,12 @@ class Service(faust.App):
         self.metrics.accounts.set(self.store.accounts())
         self.metrics.accounts_ready.set(self.engine.accounts)
         self.metrics.ready.set(self.is_ready())
-        lag = await self._lag()
+        try:
+            lag = await self._lag()
+        except (KafkaError, TimeoutError) as error:
+            # An error in a timer would end the worker; and brokers that do not answer are no progress.
+            log.debug("the brokers do not say how far behind we are: %s", type(error).__name__)
+            return
         self.metrics.lag.set(lag)
         idle = lag == 0 and self.is_ready() and not self.checkpoint.due()
         without_partitions = not self.consumer.assignment() and not self.rebalancing

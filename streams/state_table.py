@@ -6,6 +6,7 @@ from typing import Any
 
 import faust
 
+from streams.logs import FAUST
 from streams.stores.memory import MemoryStore
 from streams.stores.rocks import RocksStore
 
@@ -23,6 +24,7 @@ class StateTable(faust.Table[bytes, bytes]):
     """
 
     app: Any
+    logger = FAUST
     data: Store
 
     def _new_store(self) -> Store:

@@ -32,6 +32,7 @@ class Worker(faust.Worker):
     """Runs the application in this process. `faust worker` makes one as well as `run`."""
 
     app: Service
+    logger = logs.FAUST
 
     def __init__(self, app: Service, *services: Any, **kwargs: Any) -> None:
         # Why: logs are ours (structured, without content), and a spinner or banner is none.

@@ -8,6 +8,7 @@ from typing import Any
 
 from faust.stores import memory
 
+from streams.logs import FAUST
 from streams.stores.newer import newest
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ class MemoryStore(memory.Store[bytes, bytes]):
     Beyond `max_accounts` the longest idle are forgotten; `take_forgotten` hands their last states out so that they are
     deleted from the changelog as well.
     """
+
+    logger = FAUST
 
     def __init__(self, *args: Any, max_accounts: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from faust.stores import rocksdb
 from rocksdict import WriteBatch
 
+from streams.logs import FAUST
 from streams.stores.newer import newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
@@ -15,6 +16,8 @@ ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
 class RocksStore(rocksdb.Store):
     """Faust's rocksdict store with raw access. Faust opens and closes the database of each partition."""
+
+    logger = FAUST
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.logs import FAUST
 from streams.transport.batch import Batch, Epoch
 from streams.transport.fetching import Fetched, FetchingThread
 
@@ -43,6 +44,7 @@ class BatchConsumer(driver.Consumer):
     """
 
     app: Any
+    logger = FAUST
     _thread: FetchingThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

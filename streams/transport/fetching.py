@@ -12,6 +12,8 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
 from faust.types import TP
 
+from streams.logs import FAUST
+
 FETCH_MAX_WAIT_MS = 100
 """How long a broker may hold a fetch that finds nothing. A node answers for all its partitions at once, so Faust's
 1500 ms let one idle partition hold up the others, and made recovery three times slower."""
@@ -29,6 +31,8 @@ class Fetched(NamedTuple):
 
 class FetchingThread(AIOKafkaConsumerThread):
     """Faust's consumer thread. All that touches aiokafka's consumer runs in here."""
+
+    logger = FAUST
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Why overridden: `fetch_max_wait_ms=1500` is hard-coded."""

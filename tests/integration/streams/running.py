@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +24,14 @@ from tests.integration.broker import free_port
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 60
+WORKER = ("-m", "streams.worker")
 ENCODER_HASH = load_default().encoder.hash
 
 
 class Worker:
     """A worker process with settings of a test; its log goes to a file that a failing test shows."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], module: str = "streams.worker") -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], command: Sequence[str] = WORKER) -> None:
         self.folder = folder
         self.port = free_port()
         self.log_file = folder / f"worker-{self.port}.log"
@@ -39,7 +40,7 @@ class Worker:
         environment |= {f"STILLWATCH_{name.upper()}": str(value) for name, value in given.items()}
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
 
     @property

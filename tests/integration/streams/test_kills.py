@@ -112,7 +112,9 @@ async def test_killed_three_times_and_joined_by_a_second_worker(
     second = start("b")
     await sending
     await wait_done(kafka, topic_prefix, topics.requests, 60, worker, second)
-    assert worker.stop() == second.stop() == 0
+    for running in (worker, second):
+        await asyncio.to_thread(running.wait_ready)
+        assert running.stop() == 0
     await assert_undisturbed(kafka, topics, requests)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from streams.topics import TopicNames, create_topics
 from streams.transport.partitioner import positive_murmur2
 from tests.integration.streams.expected import expected_of, findings_on
 from tests.integration.streams.running import (
+    WORKER,
     Request,
     Worker,
     read,
@@ -44,9 +45,9 @@ def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
     """`start(store="memory")` starts a worker in the test's own group."""
     workers: list[Worker] = []
 
-    def start_worker(module: str = "streams.worker", **settings: Any) -> Worker:
+    def start_worker(command: Sequence[str] = WORKER, **settings: Any) -> Worker:
         given = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
-        workers.append(Worker(tmp_path, given | settings, module))
+        workers.append(Worker(tmp_path, given | settings, command))
         return workers[-1]
 
     yield start_worker
@@ -155,7 +156,7 @@ async def test_a_record_that_breaks_the_scoring_stops_nobody_else(
     sent = requests_of(accounts=10, each=40)
     sent[171] = request("acct-1", NOW, id="boom")
     await send(kafka, topics.requests, sent)
-    worker = start(module="tests.integration.streams.faulty_worker", max_batch_records=100)
+    worker = start(command=("-m", "tests.integration.streams.faulty_worker"), max_batch_records=100)
     await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
     assert worker.stop() == 0
     (dead,) = await read(kafka, topics.dead_letters)
@@ -206,3 +207,32 @@ async def test_the_port_serves_readiness_and_metrics(kafka: str, topics: TopicNa
     assert status == 200
     assert "stillwatch_baseline{hash=" in text
     assert worker.get("/table/accounts")[0] == 404
+
+
+async def test_the_faust_command_runs_the_same_worker(
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start
+) -> None:
+    await send(kafka, topics.requests, requests_of(accounts=5, each=10))
+    worker = start(command=("-m", "faust", "-A", "streams.app", "worker"))
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.get("/ready")[0] == 200
+    assert worker.stop() == 0
+    assert await request_counts(kafka, topics.state) == {f"acct-{a}": 10 for a in range(5)}
+
+
+async def test_a_dead_letter_too_large_for_its_topic_goes_out_without_its_content(
+    kafka: str, topic_prefix: str, start: Start, make_topics: Callable[..., Awaitable[None]]
+) -> None:
+    topics = TopicNames.of(load_settings(topic_prefix=topic_prefix))
+    await make_topics(topics.requests, topics.alerts, partitions=1)
+    await make_topics(topics.state, partitions=1, config={"cleanup.policy": "compact"})
+    await make_topics(topics.dead_letters, partitions=1, config={"max.message.bytes": "2000"})
+    large = Request(b"a", b"{" + b"x" * 5000)
+    await send(kafka, topics.requests, [Request(b"a", b"{x"), large, request("a", NOW)])
+    worker = start()
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    small, redacted = await read(kafka, topics.dead_letters)
+    assert small.value == b"{x"
+    assert orjson.loads(redacted.value)["bytes"] == len(large.value)
+    assert await request_counts(kafka, topics.state) == {"a": 1}

@@ -1,0 +1,204 @@
+"""The checkpoint: its order, and that a failure at any step loses nothing and hands out nothing too early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from streams.checkpoint import Checkpoint, NotAMember
+from streams.metrics import Metrics
+from streams.transport.delivery import Delivered, Outgoing
+
+ALERT = Outgoing("alerts", 3, b"a", b"alert")
+
+
+class World:
+    """Engine, store, group and brokers as one record of what happened; `breaks_at` fails that step once."""
+
+    def __init__(self) -> None:
+        self.happened: list[Any] = []
+        self.breaks_at = ""
+        self.moves_at = ""
+        self.refused = False
+        self.changed: dict[bytes, bytes] = {}
+        self.saving: dict[bytes, bytes] = {}
+        self.stored: dict[bytes, bytes | None] = {}
+        self.forgotten: dict[bytes, bytes] = {}
+        self.offsets: dict[int, int] = {}
+        self.point: int | None = -1
+        self.end = 0
+        self.now = 1
+        self.checkpoint = Checkpoint(
+            engine=self, store=lambda: self, group=self, deliver=self.deliver, state_topic="state",
+            metrics=Metrics(), on_not_a_member=lambda: self.step("told"), interval_seconds=0.0, max_events=100,
+            max_bytes=1000, max_states=100,
+        )  # fmt: skip
+        self.checkpoint.own(0, 10)
+
+    def step(self, name: str) -> None:
+        if self.breaks_at == name:
+            self.breaks_at = ""
+            raise KafkaConnectionError(name)
+        self.happened.append(name)
+        if self.moves_at == name:
+            self.now += 1
+
+    def score(self, offset: int, state: bytes) -> None:
+        self.changed[b"a"] = state
+        self.checkpoint.scored(0, offset + 1, 1, [ALERT])
+
+    # the engine
+    def snapshot(self, partition: int) -> list[tuple[bytes, bytes]]:
+        self.saving, self.changed = self.changed, {}
+        return list(self.saving.items())
+
+    def mark_dirty(self, partition: int, accounts: Iterable[bytes]) -> None:
+        for account in accounts:
+            self.changed.setdefault(account, self.saving[account])
+
+    def pending(self) -> int:
+        return len(self.changed)
+
+    # the store
+    def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        self.stored.update(states)
+
+    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
+        taken, self.forgotten = self.forgotten, {}
+        return taken
+
+    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        self.forgotten.update(states)
+
+    # the group
+    def generation(self) -> int:
+        return self.now
+
+    async def commit(self, offsets: Mapping[int, int]) -> bool:
+        self.step(f"commit {dict(offsets)}")
+        if not self.refused:
+            self.offsets.update(offsets)
+        return not self.refused
+
+    def restore_point(self, partition: int) -> int | None:
+        return self.point
+
+    def advance_restore_point(self, partition: int, offset: int) -> None:
+        self.point = offset
+
+    # the brokers
+    async def deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+        delivered = {}
+        for record in records:
+            self.step(f"{record.topic} {record.value!r}")
+            first, self.end = self.end, self.end + (record.topic == "state")
+            delivered[record.topic, record.partition] = Delivered(first, first, True)
+        return delivered
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+ORDER = ["commit {0: 10}", "alerts b'alert'", "state b's1'", "commit {0: 12}"]
+
+
+async def test_the_order_is_probe_outputs_states_commit(world: World) -> None:
+    world.score(11, b"s1")
+    await world.checkpoint.run()
+    assert world.happened == ORDER
+    assert world.stored == {b"a": b"s1"}
+    assert world.offsets == {0: 12}
+
+
+@pytest.mark.parametrize("step", ORDER)
+async def test_a_failure_at_any_step_is_made_good_by_the_next_checkpoint(world: World, step: str) -> None:
+    world.score(11, b"s1")
+    world.breaks_at = step
+    assert not await world.checkpoint.attempt()
+    assert world.offsets.get(0, 10) == 10
+    assert world.checkpoint.due()
+    assert await world.checkpoint.attempt()
+    assert world.stored == {b"a": b"s1"}
+    assert world.offsets == {0: 12}
+    assert "alerts b'alert'" in world.happened
+    assert not world.checkpoint.due()
+
+
+async def test_what_was_scored_after_a_failure_is_newer_than_what_failed(world: World) -> None:
+    world.score(11, b"s1")
+    world.breaks_at = "state b's1'"
+    await world.checkpoint.attempt()
+    world.score(12, b"s2")
+    await world.checkpoint.attempt()
+    assert world.stored == {b"a": b"s2"}
+    assert world.offsets == {0: 13}
+    assert world.happened.count("alerts b'alert'") == 3  # the first one again, and the new one
+
+
+async def test_a_worker_that_is_no_member_writes_nothing(world: World) -> None:
+    world.refused = True
+    world.score(11, b"s1")
+    assert await world.checkpoint.attempt()
+    assert world.happened == ["commit {0: 10}", "told"]
+    assert world.stored == {}
+
+
+@pytest.mark.parametrize("step", ["alerts b'alert'", "state b's1'"])
+async def test_a_generation_that_moves_on_the_way_commits_nothing(world: World, step: str) -> None:
+    world.moves_at = step
+    world.score(11, b"s1")
+    if "alerts" in step:
+        with pytest.raises(NotAMember):
+            await world.checkpoint.run()
+    else:
+        await world.checkpoint.run()
+    assert world.offsets == {0: 10}
+    assert world.stored == {}
+
+
+async def test_what_failed_is_not_put_back_into_a_partition_that_left_and_came_back(world: World) -> None:
+    world.score(11, b"s1")
+    deliver = world.deliver
+
+    async def lose_partition(records: Iterable[Outgoing]) -> Any:
+        world.checkpoint.disown(0)
+        world.checkpoint.own(0, 50)
+        world.checkpoint._deliver = deliver
+        raise KafkaConnectionError
+
+    world.checkpoint._deliver = lose_partition
+    assert not await world.checkpoint.attempt()
+    assert world.changed == {}
+    await world.checkpoint.attempt()
+    assert world.offsets == {0: 10}  # of the probe, before the partition left
+
+
+async def test_the_restore_point_moves_only_over_our_own_contiguous_writes(world: World) -> None:
+    world.score(11, b"s1")
+    await world.checkpoint.run()
+    assert world.point == 0
+    world.end += 1  # somebody else wrote
+    world.score(12, b"s2")
+    await world.checkpoint.run()
+    assert world.point == 0
+    assert world.stored == {b"a": b"s2"}
+
+
+async def test_a_forgotten_account_that_is_back_is_not_deleted(world: World) -> None:
+    world.forgotten = {b"a": b"old", b"b": b"old"}
+    world.score(11, b"s1")
+    await world.checkpoint.run()
+    assert world.happened[2:4] == ["state b's1'", "state None"]
+
+
+async def test_it_is_due_by_events_bytes_and_changed_states(world: World) -> None:
+    world.checkpoint._interval_seconds = 3600.0
+    world.checkpoint.scored(0, 12, 1, [])
+    assert not world.checkpoint.due()
+    world.checkpoint.scored(0, 13, 0, [ALERT._replace(value=b"x" * 2000)])
+    assert world.checkpoint.due()

@@ -1,0 +1,62 @@
+"""Metrics: one documented list, and the port that serves them."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.metrics import METRICS, Following, Metrics, serve
+
+
+def test_every_metric_is_listed_with_unit_and_meaning() -> None:
+    metrics = Metrics()
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
+    for metric in METRICS.values():
+        assert families[metric.name].documentation == f"{metric.meaning} Unit: {metric.unit}."
+    assert set(families) - {metric.name for metric in METRICS.values()} <= {name + "_created" for name in families}
+    assert set(Metrics.__annotations__) == set(METRICS)
+
+
+def test_sets_do_not_share_counts() -> None:
+    one, other = Metrics(), Metrics()
+    one.records.inc(3)
+    assert one.registry.get_sample_value("stillwatch_records_total") == 3
+    assert other.registry.get_sample_value("stillwatch_records_total") == 0
+
+
+def test_a_total_kept_elsewhere_is_followed_and_never_falls() -> None:
+    metrics = Metrics()
+    following = Following(metrics.forgotten)
+    for total in (2, 2, 5, 1, 6):
+        following.follow(total)
+    assert metrics.registry.get_sample_value("stillwatch_forgotten_accounts_total") == 6
+
+
+@pytest.fixture
+def port() -> Iterator[tuple[str, list[bool]]]:
+    ready = [False]
+    server = serve(Metrics(), lambda: ready[0], "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.server_address[1]}", ready
+    server.shutdown()
+    server.server_close()
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_readiness_follows_the_worker(port: tuple[str, list[bool]]) -> None:
+    url, ready = port
+    assert status_of(f"{url}/ready") == 503
+    ready[0] = True
+    assert status_of(f"{url}/ready") == 200
+    assert status_of(f"{url}/metrics") == 200
+    assert status_of(f"{url}/table/accounts") == 404

@@ -1,0 +1,107 @@
+"""Settings: where they come from, and that a wrong one is told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.settings import Settings, SettingsError, load_settings
+
+PASSWORD = "hunter2"  # noqa: S105
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("STILLWATCH_")]:
+        monkeypatch.delenv(name)
+
+
+def test_flags_win_over_the_environment_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "stillwatch.toml"
+    file.write_text('group_id = "file"\ntopic_prefix = "file."\nslab_rows = 64\n')
+    monkeypatch.setenv("STILLWATCH_GROUP_ID", "environment")
+    monkeypatch.setenv("STILLWATCH_TOPIC_PREFIX", "environment.")
+    settings = load_settings(file, group_id="flag", topic_prefix=None)
+    assert (settings.group_id, settings.topic_prefix, settings.slab_rows) == ("flag", "environment.", 64)
+
+
+def test_the_environment_can_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "stillwatch.toml"
+    file.write_text("slab_rows = 64\n")
+    monkeypatch.setenv("STILLWATCH_CONFIG", str(file))
+    assert load_settings().slab_rows == 64
+
+
+def test_every_setting_is_described_and_its_default_is_valid() -> None:
+    assert load_settings()
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"brokers": "kafka"}, "brokers=kafka: 'kafka' is not host:port"),
+        ({"brokers": "kafka:99999"}, "is not host:port"),
+        ({"checkpoint_interval_seconds": 0}, "checkpoint_interval_seconds=0:"),
+        ({"slab_rows": "many"}, "slab_rows=many:"),
+        ({"false_findings_per_1000_account_days": -1}, "false_findings_per_1000_account_days=-1:"),
+        ({"store": "redis"}, "'memory' or 'rocksdict'"),
+        ({"topic_prefix": "a b"}, "topic_prefix=a b:"),
+        ({"ssl_ca_file": "/nowhere"}, "there is no file /nowhere"),
+        ({"chekpoint": 1}, "chekpoint is not a setting"),
+        ({"security_protocol": "SASL_SSL"}, "needs sasl_username and sasl_password"),
+        ({"account_ids": "hashed"}, "needs account_hash_key"),
+        ({"session_timeout_seconds": 60}, "session_timeout_seconds may not be above request_timeout_seconds"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**wrong)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["brokers = ", "\xff"])
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(SettingsError, match=r"broken\.toml"):
+        load_settings(file)
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "stillwatch.toml"
+    file.write_text("slab_row = 3\n")
+    with pytest.raises(SettingsError, match="slab_row is not a setting"):
+        load_settings(file)
+
+
+def test_a_secret_is_in_no_message_and_no_repr() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(sasl_password=[PASSWORD], slab_rows=0)
+    assert PASSWORD not in str(caught.value)
+    assert PASSWORD not in repr(load_settings(sasl_password=PASSWORD))
+
+
+def test_security_reaches_every_client() -> None:
+    settings = load_settings(
+        security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-256", sasl_username="me", sasl_password=PASSWORD
+    )
+    options = settings.client_options()
+    assert options["security_protocol"] == "SASL_SSL"
+    assert options["sasl_mechanism"] == "SCRAM-SHA-256"
+    assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("me", PASSWORD)
+    assert options["ssl_context"] is not None
+    credentials = settings.faust_options()["broker_credentials"]
+    assert credentials.protocol.value == "SASL_SSL"
+    assert credentials.mechanism.value == "SCRAM-SHA-256"
+    assert (credentials.username, credentials.password) == ("me", PASSWORD)
+
+
+def test_several_brokers_reach_faust() -> None:
+    options = load_settings(brokers="a:1, b:2").faust_options()
+    assert options["broker"] == "kafka://a:1;b:2"

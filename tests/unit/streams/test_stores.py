@@ -1,0 +1,77 @@
+"""Stores: the state that has seen more of the log stands, and memory has a bound."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors import account, state
+from streams.stores.memory import MemoryStore
+from streams.stores.newer import deletion_headers, newest, supersedes
+
+ENCODER = "00" * 8
+
+
+def state_at(fence: int) -> bytes:
+    row = np.zeros(1, account.DTYPE)
+    row["header"]["offset"], row["header"]["requests"] = fence, 1
+    return state.seal(row, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("new", "headers", "old", "stands"),
+    [
+        (state_at(5), [], None, True),
+        (state_at(5), [], state_at(4), True),
+        (state_at(5), [], state_at(5), True),
+        (state_at(4), [], state_at(5), False),
+        (None, deletion_headers(state_at(5)), state_at(5), True),
+        (None, deletion_headers(state_at(4)), state_at(5), False),
+        (None, [], state_at(5), True),
+        (b"damaged", [], state_at(5), True),
+        (state_at(1), [], b"damaged", True),
+        (None, deletion_headers(b"damaged"), state_at(5), True),
+    ],
+)
+def test_a_late_write_rolls_nothing_back(new: Any, headers: Any, old: Any, stands: bool) -> None:
+    assert supersedes(new, headers, old) is stands
+
+
+def record(key: bytes, value: bytes | None, headers: Any = ()) -> Any:
+    return SimpleNamespace(key=key, value=value, headers=headers, offset=0)
+
+
+def test_a_run_of_records_comes_to_its_newest_states() -> None:
+    changed, late = newest(
+        [record(b"a", state_at(7)), record(b"a", state_at(6)), record(b"b", state_at(1)), record(b"b", None)],
+        {b"a": state_at(5), b"b": None},
+    )
+    assert changed == {b"a": state_at(7), b"b": None}
+    assert late == 1
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore("memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=3)
+
+
+def test_the_longest_idle_are_forgotten_and_handed_out_for_deletion(store: MemoryStore) -> None:
+    store.raw_write(0, {b"a": b"1", b"b": b"2"}, None)
+    store.raw_write(1, {b"c": b"3"}, None)
+    store.raw_write(0, {b"a": b"4"}, None)
+    store.raw_write(1, {b"d": b"5"}, None)
+    assert store.raw_get(0, b"b") is None
+    assert store.raw_get(0, b"a") == b"4"
+    assert store.accounts() == 3
+    assert store.forgotten == 1
+    assert store.take_forgotten(0) == {b"b": b"2"}
+    assert store.take_forgotten(0) == {}
+
+
+def test_a_state_is_found_on_its_own_partition_only(store: MemoryStore) -> None:
+    store.raw_write(2, {b"a": b"1"}, None)
+    assert store.raw_get(2, b"a") == b"1"
+    assert store.raw_get(1, b"a") is None
