@@ -6,6 +6,7 @@ popular things again and again, a list is worked off in no order and never repea
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,7 @@ def events_of(
     events["output_tokens"] = output_tokens
     events["end_user"] = end_user
     events["offset"] = first_offset + np.arange(len(codes))
-    salt = int.from_bytes(account.encode()[-6:], "little")
-    events["identity"] = 1 + salt * 1_000_003 + np.arange(len(codes))
+    events["identity"] = 1 + zlib.crc32(account.encode()) * 1_000_003 + np.arange(len(codes))
     return events
 
 
