@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Annotated, Any, Final
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, Raw, UnsetType
+from numpy.typing import NDArray
 
 from schemas.dead_letter import DeadLetterReason
 
@@ -218,8 +219,23 @@ def _check_clock(time: int, limits: RequestLimits, record_time: int) -> None:
 
 _ESCAPED_BACKSLASH: Final = rb"\\"
 _PLACEHOLDER: Final = b"\0\0"
-_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(_STEP))
+_STEPS: Final = np.zeros(256, np.int8)
+"""By how much a byte outside strings changes the depth."""
+_STEPS[[*b"[{"]] = 1
+_STEPS[[*b"]}"]] = -1
+_NULL: Final = np.frombuffer(b"null", np.uint8)
+
+
+def _depths(value: bytes) -> NDArray[np.int32]:
+    """How deep a JSON text is nested after each of its bytes; brackets inside strings do not count.
+
+    By whole arrays: one bracket after the other took a second for a record of a megabyte of them.
+    """
+    # Same length as the text, with no quotes but those that open and close strings.
+    masked = value.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER).replace(rb"\"", _PLACEHOLDER)
+    text = np.frombuffer(masked, np.uint8)
+    inside_string = np.bitwise_xor.accumulate(text == ord('"'))
+    return np.cumsum(np.where(inside_string, np.int8(0), _STEPS[text]), dtype=np.int32)
 
 
 def nesting(value: bytes) -> int:
@@ -230,13 +246,7 @@ def nesting(value: bytes) -> int:
     >>> nesting(rb'{"a": [1, "[[[\"", {}]}')
     3
     """
-    no_escapes = value.replace(rb"\\", b"").replace(rb"\"", b"")
-    outside_strings = b"".join(no_escapes.split(b'"')[::2])
-    steps = (_STEP[bracket] for bracket in outside_strings.translate(None, _NO_BRACKETS))
-    return max(accumulate(steps), default=0)
-
-
-_MARK: Final = re.compile(rb'["\[\]{}]')
+    return max(int(_depths(value).max(initial=0)), 0)
 
 
 def prune(value: bytes, limit: int = MAX_NESTING) -> bytes:
@@ -247,27 +257,15 @@ def prune(value: bytes, limit: int = MAX_NESTING) -> bytes:
     >>> prune(rb'{"a": [[1], "]["], "b": {}}', 2)
     b'{"a": [null, "]["], "b": {}}'
     """
-    # Same length as the text, with no quotes but those that open and close strings.
-    masked = value.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER).replace(rb"\"", _PLACEHOLDER)
-    kept: list[bytes] = []
-    start = depth = 0
-    in_string = False
-    for mark in _MARK.finditer(masked):
-        if mark[0] == b'"':
-            in_string = not in_string
-        elif in_string:
-            continue
-        elif mark[0] in b"[{":
-            depth += 1
-            if depth == limit + 1:
-                kept += value[start : mark.start()], b"null"
-        else:
-            if depth == limit + 1:
-                start = mark.end()
-            depth -= 1
-    if depth <= limit:
-        kept.append(value[start:])
-    return b"".join(kept)
+    deep = _depths(value) > limit
+    before = np.concatenate([[False], deep[:-1]])
+    begins = deep & ~before
+    # Of what is cut, the first byte makes room for null; the bracket that ends it goes as well.
+    copies = np.where(begins, np.uint8(len(_NULL)), np.uint8(1) - (deep | before))
+    kept = np.repeat(np.frombuffer(value, np.uint8), copies)
+    places = np.cumsum(copies, dtype=np.int64)[begins] - len(_NULL)
+    kept[places[:, None] + np.arange(len(_NULL))] = _NULL
+    return kept.tobytes()
 
 
 _HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
