@@ -71,7 +71,8 @@ def test_a_record_of_a_file_knows_its_line_and_no_time() -> None:
 
 
 def test_progress_counts_every_byte() -> None:
-    content, passed = b"a\nbb\n\nccc", []
+    content = b"a\nbb\n\nccc"
+    passed: list[int] = []
     list(file_batches(io.BytesIO(content), max_record_bytes=10, advance=passed.append))
     assert sum(passed) == len(content)
 

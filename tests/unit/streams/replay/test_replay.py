@@ -50,9 +50,11 @@ def run(
     return alerts, replay.finish(), dead
 
 
-def replayed(content: bytes, size: int = 2000, **given: Settings) -> tuple[list[bytes], Summary, list[DeadLetter]]:
+def replayed(
+    content: bytes, size: int = 2000, settings: Settings | None = None
+) -> tuple[list[bytes], Summary, list[DeadLetter]]:
     batches = file_batches(io.BytesIO(content), max_record_bytes=1 << 20, batch_records=size)
-    return run(((FILE_PARTITION, batch) for batch in batches), **given)
+    return run(((FILE_PARTITION, batch) for batch in batches), settings)
 
 
 def test_planted_accounts_are_found_and_organic_ones_are_not(lines: list[bytes], traffic: Simulation) -> None:
@@ -91,7 +93,7 @@ def test_refused_records_are_counted_by_reason_and_handed_on(lines: list[bytes])
     assert summary.events == 10
 
 
-def by_partition(lines: list[bytes], wrong: set[int] = frozenset()) -> list[tuple[int, list[FileRecord]]]:
+def by_partition(lines: list[bytes], wrong: frozenset[int] = frozenset()) -> list[tuple[int, list[FileRecord]]]:
     """The lines as a topic holds them; those numbered in `wrong` lie on a partition that is not their account's."""
     topic: dict[int, list[FileRecord]] = {partition: [] for partition in range(PARTITIONS)}
     for number, line in enumerate(lines):
@@ -113,7 +115,7 @@ def test_a_topic_gives_the_findings_of_the_file(lines: list[bytes]) -> None:
 
 
 def test_misplaced_records_are_passed_over_and_counted(lines: list[bytes]) -> None:
-    _, summary, _ = run(by_partition(lines[:200], wrong={3, 5, 8}), keyed=True)
+    _, summary, _ = run(by_partition(lines[:200], wrong=frozenset({3, 5, 8})), keyed=True)
     assert summary.misplaced == 3
     assert summary.events == 197
 
