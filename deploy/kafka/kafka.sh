@@ -22,6 +22,7 @@ controller_port=${KAFKA_CONTROLLER_PORT:-$((port + 1))}
 folder=${KAFKA_FOLDER:-$cache/$port}
 jars=$cache/jars-$(cksum <"$here/pom.xml" | cut -d' ' -f1)
 java=
+launched=
 
 # A loaded machine with two cores took 8 s; ten times that means that something is wrong.
 start_timeout_seconds=90
@@ -165,15 +166,22 @@ launch() {
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
     -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS" \
     kafka.Kafka "$folder/server.properties" >"$folder/kafka.log" 2>&1 </dev/null &
-  echo $! >"$folder/pid"
+  launched=$!
+  echo "$launched" >"$folder/pid"
+}
+
+# A broker that does not come up is not left behind half started.
+give_up() {
+  if [[ -n $launched ]]; then kill -KILL "$launched" 2>/dev/null || true; fi
+  fail "$@"
 }
 
 # The port opens a little before the broker answers; its own word for ready is in the log.
 wait_until_serving() {
   local deadline=$((SECONDS + start_timeout_seconds))
   until grep -q 'Kafka Server started' "$folder/kafka.log" && listening "$port"; do
-    running >/dev/null || fail "the broker ended at once; the end of $folder/kafka.log: $(tail -3 "$folder/kafka.log")"
-    [[ $SECONDS -lt $deadline ]] || fail "the broker does not serve after $start_timeout_seconds s, see $folder/kafka.log"
+    running >/dev/null || give_up "the broker ended at once; the end of $folder/kafka.log: $(tail -3 "$folder/kafka.log")"
+    [[ $SECONDS -lt $deadline ]] || give_up "the broker does not serve after $start_timeout_seconds s, see $folder/kafka.log"
     sleep 0.2
   done
 }
