@@ -115,7 +115,7 @@ def listed(n: int, seed: int, *, start: int = START, **columns: Any) -> Events:
 
 def population(persons: int, services: int, jobs: int, *, requests: int = 160) -> list[Events]:
     """Organic accounts of a made-up provider."""
-    made = [person(requests, 1000 + i, stay=3 + i % 12, topics=4 + i % 16) for i in range(persons)]
+    made = [person(requests, 1000 + i, stay=6 + i % 12, topics=4 + i % 16) for i in range(persons)]
     made += [service(requests, 2000 + i, questions=100 + 40 * i) for i in range(services)]
     made += [batch_job(requests, 3000 + i) for i in range(jobs)]
     return made

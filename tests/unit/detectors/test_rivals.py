@@ -1,0 +1,125 @@
+"""The rivals: an account is suspected only when no organic explanation holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors import rivals
+from detectors.account import FEATURES, F
+from detectors.baseline import Baseline
+from detectors.fit import looks_of
+from tests.made_up import generator, listed, person, service
+
+
+def judged(model: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    ratios = np.zeros((len(rivals.HEADS), len(rivals.RIVALS)))
+    scores = np.zeros(len(rivals.HEADS))
+    rivals.judge(model[0], x, ratios, scores)
+    return ratios, scores
+
+
+def look(n: float = 128.0, **values: float) -> np.ndarray:
+    x = np.zeros(len(FEATURES))
+    x[F["n"]] = n
+    x[F["outside_burst"]] = n
+    x[F["window"]] = min(n, 100.0)
+    for name, value in values.items():
+        x[F[name]] = value
+    return x
+
+
+def test_every_head_is_a_pair_and_every_statistic_has_a_scale() -> None:
+    assert [f"person/{head}" for head in rivals.HEADS] == list(rivals.PAIRS)[: len(rivals.HEADS)]
+    assert sum(rivals.PRIORS) == pytest.approx(1.0)
+    for signs in rivals.PAIRS.values():
+        assert set(signs) <= set(rivals.SCALES) <= set(FEATURES)
+        assert set(signs.values()) <= {-1, 1}
+
+
+def test_a_score_is_the_odds_against_the_best_organic_explanation(baseline: Baseline) -> None:
+    ratios, scores = judged(baseline.model, look(vn1=1.0, vn2=1.0, win=0.5))
+    for head in range(len(rivals.HEADS)):
+        expected = -np.log(sum(p * np.exp(-r) for p, r in zip(rivals.PRIORS, ratios[head], strict=True)))
+        assert scores[head] == pytest.approx(expected, rel=1e-9)
+        # A mean of exponentials with weights that sum to one lies between its least and its largest term.
+        assert ratios[head].min() - 1e-9 <= scores[head] <= ratios[head].max() + 1e-9
+
+
+@given(st.sampled_from(["person/memoryless", "batch"]), st.floats(0.5, 30.0))
+def test_one_organic_explanation_is_enough(pair: str, likelier: float) -> None:
+    model = rivals.blank_model()
+    for name in ("person/memoryless", "batch"):
+        model["weight"][0, list(rivals.PAIRS).index(name), :, 0] = -likelier if name == pair else 8.0
+    scores = judged(model, look())[1]
+    assert -likelier - 0.1 < scores[rivals.HEADS.index("memoryless")] < -likelier + 3.0
+
+
+@pytest.mark.parametrize("n", [16, 48, 128, 512, 2048])
+def test_repeats_speak_for_a_service_and_none_against_it(baseline: Baseline, n: int) -> None:
+    model = baseline.model[0]
+    window = min(n, 100.0)
+    counts = (0.0, 0.1 * window, 0.5 * window)
+    ratio = [rivals.recurrence(model, look(n, window=window, window_repeats=k, repeats=k * n / window)) for k in counts]
+    assert ratio[0] > 0.0
+    assert ratio[-1] < ratio[0]
+    if n >= 128:
+        assert ratio[-1] < 0.0
+
+
+def test_users_who_come_back_make_a_service_likelier(baseline: Baseline) -> None:
+    model = baseline.model[0]
+    assert rivals.recurrence(model, look(users=1.0)) < rivals.recurrence(model, look())
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=len(FEATURES), max_size=len(FEATURES)))
+def test_scores_are_finite_whatever_the_statistics(values: list[float]) -> None:
+    model = rivals.blank_model()
+    model["weight"] = generator(1).normal(size=model["weight"].shape)
+    x = np.array(values)
+    for name in ("n", "window", "window_repeats", "repeats"):
+        x[F[name]] = abs(x[F[name]])
+    ratios, scores = judged(model, x)
+    assert np.isfinite(ratios).all()
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "silent"),
+    [
+        (look(16, outside_burst=24.0), [False, False, True, True, True]),
+        (look(32), [False, False, True, True, False]),
+        (look(15), [True] * 5),
+        (look(64, outside_burst=23.0), [True] * 5),
+        (look(64, outside_burst=24.0), [False] * 5),
+        (look(200, outside_burst=0.0), [False] * 5),
+    ],
+)
+def test_heads_are_silent_before_they_can_tell(baseline: Baseline, x: np.ndarray, silent: list[bool]) -> None:
+    assert list(judged(baseline.model, x)[1] == rivals.SILENT) == silent
+
+
+def test_the_strongest_rival_is_the_one_hardest_to_reject(baseline: Baseline) -> None:
+    model = baseline.model[0]
+    assert rivals.strongest_rival(model, np.array([5.0, 5.0, 5.0])) == rivals.RIVALS.index("person")
+    assert rivals.strongest_rival(model, np.array([9.0, -1.0, 5.0])) == rivals.RIVALS.index("service")
+    assert rivals.strongest_rival(model, np.array([9.0, 9.0, 0.0])) == rivals.RIVALS.index("batch")
+
+
+def test_many_looks_are_judged_as_each(baseline: Baseline) -> None:
+    looks = np.concatenate([looks_of(events) for events in (listed(100, 1), person(100, 1), service(100, 1))])
+    scores = np.zeros((len(looks), len(rivals.HEADS)))
+    rivals.judge_all(baseline.model[0], looks, scores)
+    assert all((judged(baseline.model, x)[1] == row).all() for x, row in zip(looks, scores, strict=True))
+
+
+def test_zipf_repeats_are_those_of_a_draw() -> None:
+    rng = generator(3)
+    popularity = np.arange(1, 251) ** -0.9
+    popularity /= popularity.sum()
+    expected = rivals.zipf_repeats(250, 0.9)
+    for n in (64, 512):
+        drawn = [n - len(np.unique(rng.choice(250, n, p=popularity))) for _ in range(200)]
+        assert expected[rivals.ZIPF_N.index(n)] == pytest.approx(np.mean(drawn), rel=0.05)
