@@ -165,7 +165,9 @@ class Service(faust.App):
             self._partitions.learn(topic, len(await producer.partitions_for(topic)))
         requests, state = self._partitions.count(self.names.requests), self._partitions.count(self.names.state)
         if requests != state:
-            self.fatal(f"{self.names.requests} has {requests} partitions and {self.names.state} {state}")
+            reason = f"{self.names.requests} has {requests} partitions and {self.names.state} {state}"
+            self.fatal(reason)
+            raise RuntimeError(reason)
 
     def warm_up(self) -> None:
         """Compile what scoring needs."""
@@ -222,6 +224,8 @@ class Service(faust.App):
 
     def fatal(self, reason: str) -> None:
         """End this worker: a bounded stop, then a hard exit. What is not saved will be read again."""
+        if self.exit_code is not ExitCode.OK:
+            return  # is ending already
         log.critical("%s", reason)
         self.exit_code = ExitCode.BROKER
         self.scorer.not_a_member()

@@ -11,7 +11,7 @@ FENCE_HEADER = "stillwatch-fence"
 """On a deletion: the fence of the state it deletes, in decimal."""
 
 
-def supersedes(new: bytes | None, headers: Sequence[tuple[str, bytes]], old: bytes | None) -> bool:
+def supersedes(new: bytes | None, headers: Sequence[tuple[str, bytes | None]], old: bytes | None) -> bool:
     """Whether a changelog record replaces the state we have; `new` None deletes.
 
     Highest fence wins: a worker that was stopped, lost its partitions and was resumed can still write states, late,
@@ -36,9 +36,9 @@ def deletion_headers(state: bytes) -> list[tuple[str, bytes]]:
         return []
 
 
-def _deleted_fence(headers: Sequence[tuple[str, bytes]]) -> int:
+def _deleted_fence(headers: Sequence[tuple[str, bytes | None]]) -> int:
     for name, value in headers:
-        if name == FENCE_HEADER:
+        if name == FENCE_HEADER and value is not None:
             return int(value)
     raise ValueError("a deletion without a fence deletes whatever there is")
 

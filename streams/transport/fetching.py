@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
 from faust.types import TP
@@ -17,9 +17,6 @@ from streams.logs import FAUST
 FETCH_MAX_WAIT_MS = 100
 """How long a broker may hold a fetch that finds nothing. A node answers for all its partitions at once, so Faust's
 1500 ms let one idle partition hold up the others, and made recovery three times slower."""
-
-FENCED_INSTANCE_ID = 82
-"""Kafka's code for: another process joined under our `instance_id`. aiokafka 0.14 has no class for it."""
 
 
 class Fetched(NamedTuple):
@@ -71,8 +68,9 @@ class FetchingThread(AIOKafkaConsumerThread):
     async def commit_as_member(self, offsets: Mapping[TP, int]) -> bool:
         """Commit offsets; False when the group refuses because we are no longer its member.
 
-        Raises `KafkaError` when the commit could not be decided. Why not Faust's `commit`: it crashes the worker on
-        the latter, and its caller takes a refused offset for committed.
+        Raises `KafkaError` when that could not be told; among these is that another process has joined under our
+        `instance_id`, for which aiokafka 0.14 has no error of its own. Why not Faust's `commit`: it crashes the worker
+        on the latter, and its caller takes a refused offset for committed.
         """
         return bool(await self.call_thread(self._commit_as_member, offsets))
 
@@ -82,10 +80,6 @@ class FetchingThread(AIOKafkaConsumerThread):
             await self._ensure_consumer().commit(wanted)
         except (CommitFailedError, IllegalStateError):
             return False
-        except KafkaError as error:
-            if getattr(error, "errno", None) == FENCED_INSTANCE_ID:
-                return False
-            raise
         return True
 
     async def join_again(self) -> None:

@@ -118,6 +118,7 @@ async def test_killed_three_times_and_joined_by_a_second_worker(
     await assert_undisturbed(kafka, topics, requests)
 
 
+@pytest.mark.parametrize("start", ["memory"], indirect=True)
 async def test_a_worker_that_was_stopped_and_comes_back_rolls_nothing_back(
     kafka: str, topics: TopicNames, topic_prefix: str, start: Start, seed: int
 ) -> None:

@@ -59,15 +59,14 @@ def requests_of(accounts: int, each: int) -> list[Request]:
     return [request(f"acct-{a}", NOW + i, id=f"{a}-{i}") for i in range(each) for a in range(accounts)]
 
 
-@pytest.mark.parametrize("store", ["memory", "rocksdict"])
 async def test_a_worker_alerts_commits_and_goes_on_after_a_restart(
-    kafka: str, topics: TopicNames, topic_prefix: str, start: Start, store: str
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start
 ) -> None:
     events = simulate(seed=3, days=4, organic=6, planted=2).events
     requests = [Request(event["account"].encode(), orjson.dumps(event)) for event in events]
     for half in (requests[: len(requests) // 2], requests[len(requests) // 2 :]):
         await send(kafka, topics.requests, half)
-        worker = start(store=store)
+        worker = start(store="rocksdict")
         await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
         assert worker.stop() == 0
 

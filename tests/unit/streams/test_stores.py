@@ -10,7 +10,7 @@ import pytest
 
 from detectors import account, state
 from streams.stores.memory import MemoryStore
-from streams.stores.newer import deletion_headers, newest, supersedes
+from streams.stores.newer import FENCE_HEADER, deletion_headers, newest, supersedes
 
 ENCODER = "00" * 8
 
@@ -31,6 +31,8 @@ def state_at(fence: int) -> bytes:
         (None, deletion_headers(state_at(5)), state_at(5), True),
         (None, deletion_headers(state_at(4)), state_at(5), False),
         (None, [], state_at(5), True),
+        (None, [(FENCE_HEADER, None)], state_at(5), True),
+        (None, [(FENCE_HEADER, b"x")], state_at(5), True),
         (b"damaged", [], state_at(5), True),
         (state_at(1), [], b"damaged", True),
         (None, deletion_headers(b"damaged"), state_at(5), True),
