@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+import streams.transport  # noqa: F401 - so that aiokafka reads records whatever their headers are called
 from streams.settings import RECORD_HEADROOM_BYTES, Settings
 
 STALL_SECONDS = 60.0

@@ -2,3 +2,7 @@
 
 Read `consumer` for the way in and `delivery` for the way out.
 """
+
+from streams.transport.header_names import tolerate_header_names
+
+tolerate_header_names()
