@@ -65,8 +65,8 @@ class Record(Protocol):
         """The request event as JSON."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Only those of `schemas.origin` are read."""
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Only those of `schemas.origin` are read; a value may be null."""
 
 
 class DeadLetter(NamedTuple):

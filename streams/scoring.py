@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 ORIGIN_HEADERS = frozenset({ORIGIN_TOPIC_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_OFFSET_HEADER})
 
+MAX_SMALL_KEY_BYTES = 1024
+"""A dead letter that the brokers found too large keeps a key up to this size: an account of ours fits."""
+
 MAX_REFUSED = 100
 """Records of a partition whose scoring failed, since it was assigned. More of them are no accident of a record: the
 worker ends rather than turn the stream into dead letters."""
@@ -56,27 +59,32 @@ class Outputs:
         record = dead.record
         where: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         headers = dead_letter_headers(dead.reason, dead.detail, **where)
-        small = redacted_value(dead.reason, dead.detail, **where, value=record.value)
+        value = redacted_value(dead.reason, dead.detail, **where, value=record.value)
         self._metrics.dead_letters.labels(reason=dead.reason.value).inc()
         topic = self._names.dead_letters
         partition = self._partitions(topic, record.key or b"%d" % record.partition)
+        redacted = Outgoing(topic, partition, record.key, value, headers)
+        # Keys are as untrusted as the rest: who compresses records gets a key of megabytes past the brokers.
+        small = redacted._replace(key=None) if record.key and len(record.key) > MAX_SMALL_KEY_BYTES else redacted
         if self._redact:
-            return Outgoing(topic, partition, record.key, small, headers)
+            return redacted._replace(small=small)
         # The record's own headers may say where a re-keyed one was first seen.
-        headers = [*record.headers, *headers]
-        return Outgoing(topic, partition, record.key, record.value, headers, small=small)
+        all_headers = [*record.headers, *headers]
+        return Outgoing(topic, partition, record.key, record.value, all_headers, small=small)
 
     def rekeyed(self, record: Record, account: str) -> Outgoing:
         """A record whose key is not its account, or that lies on the wrong partition: the same under its account.
 
-        It keeps its timestamp, which its time is held against.
+        It keeps its timestamp, which its time is held against; and its other headers, unless they make it too large.
         """
         self._metrics.rekeyed.inc()
         key, topic = account.encode(), self._names.requests
         others = [header for header in record.headers if header[0] not in ORIGIN_HEADERS]
-        headers = [*others, *origin_headers(origin_of(record))]
         timestamp = record.timestamp if record.timestamp >= 0 else None
-        return Outgoing(topic, self._partitions(topic, key), key, record.value, headers, timestamp)
+        bare = Outgoing(
+            topic, self._partitions(topic, key), key, record.value, origin_headers(origin_of(record)), timestamp
+        )
+        return bare._replace(headers=[*others, *bare.headers], small=bare)
 
 
 class Scorer:

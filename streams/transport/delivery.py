@@ -12,14 +12,14 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 log = logging.getLogger(__name__)
 
-Header = tuple[str, bytes]
+Header = tuple[str, bytes | None]
 
 
 class Outgoing(NamedTuple):
     """A record on its way out.
 
-    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place should the brokers refuse its
-    size; without one the delivery fails.
+    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place, to the same partition, should
+    the brokers refuse its size; without one the delivery fails.
     """
 
     topic: str
@@ -28,12 +28,13 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: Sequence[Header] = ()
     timestamp: int | None = None
-    small: bytes | None = None
+    small: Outgoing | None = None
 
     @property
     def size(self) -> int:
         """Bytes that it holds in memory, roughly."""
-        return len(self.key or b"") + len(self.value or b"") + sum(len(value) for _, value in self.headers)
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 class Delivered(NamedTuple):
@@ -96,12 +97,12 @@ def _append(batch: Any, record: Outgoing) -> bool:
 
 
 async def _deliver_smaller(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
-    """A batch the brokers found too large: one by one, and what is alone too large without its content."""
+    """A batch the brokers found too large: one by one, and in place of what is alone too large its small one."""
     if len(records) > 1:
         parts = [await _deliver_to(producer, topic, partition, [record]) for record in records]
         return Delivered(parts[0].first, parts[-1].last, False)
     (record,) = records
     if record.small is None:
         raise MessageSizeTooLargeError(f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes")
-    log.warning("the brokers refuse a record's size: sent without its content", extra={"topic": topic})
-    return await _deliver_to(producer, topic, partition, [record._replace(value=record.small, small=None)])
+    log.warning("the brokers refuse a record's size: less of it is sent", extra={"topic": topic})
+    return await _deliver_to(producer, topic, partition, [record.small])
