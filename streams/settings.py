@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
-from aiokafka.helpers import create_ssl_context
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -25,7 +24,7 @@ RECORD_HEADROOM_BYTES = 64 * 1024
 """What a record may grow by on its way: its headers, and those that a dead letter or a re-keyed record adds."""
 
 
-SECRETS = frozenset({"sasl_password", "account_hash_key"})
+SECRETS = frozenset({"sasl_password", "ssl_key_password", "account_hash_key"})
 """Settings whose value no message repeats."""
 
 _given_config: ContextVar[Path | None] = ContextVar("given_config", default=None)
@@ -67,6 +66,7 @@ class Settings(BaseSettings):
     ssl_ca_file: Path | None = Field(None, description="CA certificates (PEM); the system's when absent.")
     ssl_cert_file: Path | None = Field(None, description="Client certificate (PEM).")
     ssl_key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
+    ssl_key_password: SecretStr | None = Field(None, description="Password of that key, when it has one.")
     request_timeout_seconds: float = Field(20.0, ge=1, le=600, description="Wait for an answer of a broker.")
     session_timeout_seconds: float = Field(
         10.0, ge=6, le=600, description="A worker not heard of for so long loses its partitions (brokers want >= 6)."
@@ -196,12 +196,26 @@ class Settings(BaseSettings):
         return self
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """TLS context of the brokers' certificates and ours, None without TLS."""
+        """TLS context of the brokers' certificates and ours, None without TLS.
+
+        Raises `SettingsError` when a file holds nothing of the kind, or key and certificate do not fit.
+        """
         if not self.security_protocol.endswith("SSL"):
             return None
-        context: ssl.SSLContext = create_ssl_context(
-            cafile=_path(self.ssl_ca_file), certfile=_path(self.ssl_cert_file), keyfile=_path(self.ssl_key_file)
-        )
+        try:
+            context = ssl.create_default_context(cafile=_path(self.ssl_ca_file))
+        except OSError as error:
+            raise SettingsError(f"ssl_ca_file {self.ssl_ca_file}: no certificates (PEM) in it: {error}") from None
+        if self.ssl_cert_file is not None:
+            # Without a password OpenSSL would ask the terminal for the one of an encrypted key.
+            password = _secret(self.ssl_key_password) or ""
+            try:
+                context.load_cert_chain(self.ssl_cert_file, self.ssl_key_file, password)
+            except OSError as error:
+                raise SettingsError(
+                    f"ssl_cert_file {self.ssl_cert_file} and ssl_key_file {self.ssl_key_file}: not a certificate (PEM) "
+                    f"and its key, or ssl_key_password is not the key's: {error}"
+                ) from None
         return context
 
     def client_options(self) -> dict[str, Any]:

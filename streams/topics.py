@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from streams.connection import reason_of
 from streams.settings import RECORD_HEADROOM_BYTES, Settings
 
 DAY_MS = 24 * 3600 * 1000
@@ -156,15 +156,7 @@ async def _admin(settings: Settings) -> Any:
         await admin.start()
         yield admin
     except (KafkaError, OSError) as error:
-        raise TopicsError(f"brokers {settings.brokers}: {_reason(error)}") from None
+        raise TopicsError(f"brokers {settings.brokers}: {reason_of(error, settings)}") from None
     finally:
         await admin.close()
         library.setLevel(level)
-
-
-def _reason(error: BaseException) -> str:
-    """Kafka's reason in one line; aiokafka's words for a wrong password are `Unable to bootstrap`."""
-    text = re.sub(r"\s+", " ", str(error)) or type(error).__name__
-    if "bootstrap" in text.lower():
-        return "not reachable, or they refused who we say we are (security_protocol, sasl_*, ssl_*)"
-    return text

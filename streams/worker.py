@@ -16,6 +16,7 @@ import faust
 
 from streams import logs
 from streams.app import build
+from streams.connection import check_connection
 from streams.exit_codes import ExitCode
 from streams.metrics import serve
 from streams.service import Service
@@ -145,6 +146,9 @@ async def prepare(settings: Settings) -> ExitCode:
     try:
         if settings.check_topics:
             await check_topics(settings)
+        elif (failure := await check_connection(settings)) is not None:
+            log.error("brokers %s: %s", settings.brokers, failure)
+            return ExitCode.BROKER
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except TopicsError as error:
         log.error("%s", error)

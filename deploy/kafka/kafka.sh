@@ -13,6 +13,8 @@
 #   KAFKA_CONTROLLER_PORT  where the controller listens, default KAFKA_PORT + 1
 #   KAFKA_FOLDER           data, log and process id, default ${XDG_CACHE_HOME:-~/.cache}/stillwatch/kafka/PORT
 #   KAFKA_HEAP             Java heap, default 384m
+#   KAFKA_PROPERTIES       file of further settings, which win over those of server.properties
+#   KAFKA_SCRAM_USERS      SASL/SCRAM users made with the data: "name:password name:password"
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -134,17 +136,25 @@ running() {
 
 write_configuration() {
   mkdir -p "$folder"
-  sed -e "s/@PORT@/$port/g" -e "s/@CONTROLLER_PORT@/$controller_port/g" \
-    -e "s|@FOLDER@|$folder|" "$here/server.properties" >"$folder/server.properties"
+  # Of a setting that is given twice, Kafka takes the last one.
+  cat "$here/server.properties" ${KAFKA_PROPERTIES:+"$KAFKA_PROPERTIES"} |
+    sed -e "s/@PORT@/$port/g" -e "s/@CONTROLLER_PORT@/$controller_port/g" \
+      -e "s|@FOLDER@|$folder|g" >"$folder/server.properties"
 }
 
 # A node's data is formatted once. Kafka takes any 16 random bytes in URL-safe base64 that do not start with a dash.
 format() {
   if [[ -f $folder/data/meta.properties ]]; then return; fi
-  local id
+  local id user mechanism
+  local scram=()
   id=A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 2-22)
+  for user in ${KAFKA_SCRAM_USERS:-}; do
+    for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+      scram+=(--add-scram "$mechanism=[name=${user%%:*},password=${user#*:}]")
+    done
+  done
   "$java" -cp "$jars/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=error kafka.tools.StorageTool \
-    format --standalone -t "$id" -c "$folder/server.properties" >"$folder/format.log" 2>&1 ||
+    format --standalone -t "$id" -c "$folder/server.properties" "${scram[@]}" >"$folder/format.log" 2>&1 ||
     fail "could not format $folder/data: $(tail -1 "$folder/format.log")"
 }
 
@@ -248,5 +258,5 @@ run() {
 
 case ${1:-} in
   prepare | start | stop | status | clean | run) "$1" ;;
-  *) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+  *) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

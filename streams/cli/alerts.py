@@ -48,7 +48,7 @@ def alerts(
     except (KafkaError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise broker_error(f"brokers {settings.brokers}", error) from None
+        raise broker_error(f"brokers {settings.brokers}", error, settings) from None
 
 
 async def _show(settings: Settings, as_json: bool, keep_on: bool, since_ms: int | None, account: str | None) -> None:

@@ -100,14 +100,18 @@ def _run(settings: Settings, brokers: str | None, traffic: Simulation, rate: flo
             with run_topics(given):
                 return asyncio.run(_play(given, traffic, rate, folder))
         with EmbeddedBroker() as broker:
-            # It has no administrative calls to check topics with.
-            embedded = settings.model_copy(update={"brokers": broker.address, "check_topics": False})
-            return asyncio.run(_play(embedded, traffic, rate, folder))
+            return asyncio.run(_play(on_embedded_broker(settings, broker.address), traffic, rate, folder))
     except DemoError as error:
         OUT.print(plain(safe(str(error), MAX_REASON_CHARACTERS), "bold red"))
         raise typer.Exit(ExitCode.UNKEPT) from None
     except (KafkaError, OSError) as error:
         raise broker_error(where, error) from None
+
+
+def on_embedded_broker(settings: Settings, address: str) -> Settings:
+    """Settings for the embedded broker: it asks nobody who they are, and has no administrative calls."""
+    own = {"brokers": address, "check_topics": False, "security_protocol": "PLAINTEXT"}
+    return settings.model_copy(update=own)
 
 
 async def _play(settings: Settings, traffic: Simulation, rate: float, folder: Path) -> Verdict:

@@ -13,8 +13,9 @@ from aiokafka.errors import KafkaError
 from typer.core import TyperGroup
 
 from streams.cli.terminal import safe
+from streams.connection import reason_of
 from streams.exit_codes import ExitCode
-from streams.settings import SettingsError
+from streams.settings import Settings, SettingsError
 from streams.topics import TopicsError
 
 # Typer brings its own copy of click in some versions and uses the package in others; these are the ones it raises.
@@ -32,12 +33,9 @@ class BrokerError(Exception):
     """Brokers cannot be reached, or refused; the message is one line that says which and why."""
 
 
-def broker_error(where: str, error: BaseException) -> BrokerError:
-    """What a Kafka client raised, in words. For a wrong password it says no more than "Unable to bootstrap"."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if "bootstrap" in text.lower():
-        text = "not reachable, or they refused who we say we are (security_protocol, sasl_*, ssl_*)"
-    return BrokerError(f"{where}: {text}")
+def broker_error(where: str, error: BaseException, settings: Settings | None = None) -> BrokerError:
+    """What a Kafka client raised, in words. With `settings`, what kept it from connecting is found out."""
+    return BrokerError(f"{where}: {reason_of(error, settings)}")
 
 
 def run_guarded(app: Callable[..., object]) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import typer
 from pydantic_core import PydanticUndefined
 
-from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.settings import CONFIG_VARIABLE, SECRETS, Settings, load_settings
 
 CONNECTION = (
     "brokers",
@@ -23,7 +23,7 @@ CONNECTION = (
     "ssl_key_file",
     "request_timeout_seconds",
 )
-"""Settings of every command that speaks to brokers. The password is read from the environment or the file only: flags
+"""Settings of every command that speaks to brokers. Passwords are read from the environment or the file only: flags
 show in the list of processes."""
 
 DETECTION = ("baseline_file", "false_findings_per_1000_account_days", "finding_quiet_hours", "state_expiry_days")
@@ -32,7 +32,7 @@ DETECTION = ("baseline_file", "false_findings_per_1000_account_days", "finding_q
 READING = ("embedding_model", "max_record_bytes", "max_clock_skew_hours")
 """Settings that change which records can be read."""
 
-ALL = tuple(name for name in Settings.model_fields if name not in {"sasl_password", "account_hash_key"})
+ALL = tuple(name for name in Settings.model_fields if name not in SECRETS)
 """Every setting that is not a secret."""
 
 

@@ -166,7 +166,7 @@ async def _replay_topic(
         except TopicError as error:
             raise BrokerError(str(error)) from None
         except (KafkaError, OSError) as error:
-            raise broker_error(f"brokers {settings.brokers}", error) from None
+            raise broker_error(f"brokers {settings.brokers}", error, settings) from None
 
 
 def _bytes_bar() -> Progress:

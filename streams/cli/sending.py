@@ -41,7 +41,7 @@ async def send_lines(
                 await sender.confirm()
                 bar.update(task, completed=sender.sent)
     except (KafkaError, OSError) as error:
-        raise broker_error(f"brokers {settings.brokers}, topic {topic}", error) from None
+        raise broker_error(f"brokers {settings.brokers}, topic {topic}", error, settings) from None
     finally:
         await producer.stop()
     ERR.print(plain(f"{sender.sent} requests sent to {topic}"))

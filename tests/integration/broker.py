@@ -38,9 +38,14 @@ class Broker:
 
     `stop` is a clean shutdown and `start` afterwards serves the same data on the same port. The node ends by itself
     when this process does, however that ends: it runs until its standard input closes.
+
+    `properties` are further settings of the node, `scram_users` names and passwords of users that it knows; both as
+    deploy/kafka/kafka.sh takes them.
     """
 
     folder: Path
+    properties: str = ""
+    scram_users: str = ""
     port: int = field(default_factory=free_port)
     controller_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
@@ -63,6 +68,12 @@ class Broker:
             "KAFKA_FOLDER": str(self.folder),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.properties:
+            (self.folder / "further.properties").write_text(self.properties)
+            environment |= {
+                "KAFKA_PROPERTIES": str(self.folder / "further.properties"),
+                "KAFKA_SCRAM_USERS": self.scram_users,
+            }
         words = self.folder / "script.log"
         with words.open("w") as stderr:
             self._process = subprocess.Popen(

@@ -67,7 +67,7 @@ def test_a_wrong_value_is_refused_by_name(app: typer.Typer) -> None:
 
 
 def test_secrets_have_no_flag() -> None:
-    assert set(Settings.model_fields) - set(ALL) == {"sasl_password", "account_hash_key"}
+    assert set(Settings.model_fields) - set(ALL) == {"sasl_password", "ssl_key_password", "account_hash_key"}
 
 
 @pytest.fixture
