@@ -188,9 +188,9 @@ def _load(lines: bytes) -> None:
         orjson.loads(line)
 
 
-def _decode(records: list[FileRecord]) -> None:
-    for record in records:
-        decode_request(record.value or b"", LIMITS, record.timestamp)
+def _decode(records: list[FileRecord]) -> int:
+    """Decode a batch and hold all of it, as ingest does: fresh memory costs more than memory used again."""
+    return len([decode_request(record.value or b"", LIMITS, record.timestamp) for record in records])
 
 
 # ------------------------------------------------------------------------------------------------- figures
