@@ -176,7 +176,7 @@ def _kind(weight: int) -> Callable[[Kind], Kind]:
 
 
 def records(seed: int, count: int, now: int, *, with_large: bool = True) -> Iterator[Hostile]:
-    """`count` hostile records, each kind among them when there are enough.
+    """`count` hostile records, each kind among them when there are enough, and then some that were logged twice.
 
     `with_large`: also records of megabytes.
     """
@@ -189,9 +189,9 @@ def records(seed: int, count: int, now: int, *, with_large: bool = True) -> Iter
     for kind in deck[:count]:
         made = kind(maker)
         yield made
-        if made.outcome == SCORED and rng.random() < 0.05:
-            # Logged twice, byte for byte. Without an id of its own it is another request.
-            identified = _WITH_ID.search(made.value or b"") is not None
+        # Logged twice, byte for byte. Without an id of its own it is another request.
+        identified = _WITH_ID.search(made.value or b"") is not None
+        if made.outcome == SCORED and rng.random() < (0.5 if identified else 0.02):
             yield made._replace(kind="again " + made.kind, outcome=DUPLICATE if identified else SCORED)
 
 
