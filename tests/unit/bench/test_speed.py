@@ -12,7 +12,7 @@ def test_stages_add_up_to_the_whole_on_every_stream() -> None:
     assert list(found) == ["embeddings", "short prompts", "long prompts"]
     for stream in found.values():
         assert list(stream["stages"]) == list(speed.STAGES)
-        assert sum(stage["share"]["median"] for stage in stream["stages"].values()) == pytest.approx(1.0, abs=0.1)
+        assert sum(stage["share"]["median"] for stage in stream["stages"].values()) == pytest.approx(1.0, abs=0.2)
         assert 0 < stream["state_bytes"]["median"] <= stream["state_bytes"]["max"] <= 4096
     assert found["embeddings"]["words"] == 0
     assert found["long prompts"]["words"] >= 600

@@ -56,7 +56,7 @@ class Sent:
     key: bytes | None = None
     topic: str = NAMES.requests
     timestamp: int = -1
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def event(number: int = 0, *, account: str = "acct_7", **fields: Any) -> bytes:
