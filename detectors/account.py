@@ -72,6 +72,9 @@ FEATURES = (
     "window",
     "window_repeats",
 )
+UNKNOWN_SHARE = -1.0
+"""The statistic `short` while no answer's length is known: unknown is not zero."""
+
 F = {name: i for i, name in enumerate(FEATURES)}
 
 FENCED, DUPLICATE, ADMITTED = 0, 1, 2
@@ -169,7 +172,7 @@ def features(row: Record, out: Vector) -> None:
     out[20] = cadence.change(row["cadence"])
     out[21] = cadence.location(row["cadence"])
     out[22] = cadence.occupied(row["cadence"])
-    out[23] = shape.short_share(row["shape"])
+    out[23] = shape.short_share(row["shape"]) if row["shape"]["answers"] > 0.0 else UNKNOWN_SHARE
     out[24] = users.plausible(row["users"])
     out[25] = np.float64(row["header"]["requests"] - row["cadence"]["densest"])
     life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0

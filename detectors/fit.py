@@ -204,7 +204,7 @@ def _fit_weights(
     organic: Sequence[_Organic],
     extraction: Sequence[tuple[Stream, Floats]],
 ) -> None:
-    batch = [o.looks for o in organic if o.kind == "batch"]
+    batch = [o.looks for o in organic if o.kind == "batch"]  # so named by the lengths of answers, which are known
     many = [o.looks for o in organic if o.kind != "person"]
 
     def made(*kinds: str) -> list[Floats]:
@@ -224,6 +224,8 @@ def _fit_weights(
         "batch": (made("shuffled", "takeover"), batch, 16),
     }
     for k, (pair, (positive, negative, least)) in enumerate(sides.items()):
+        if pair == "batch":
+            positive = [looks[looks[:, F["short"]] >= 0.0] for looks in positive]
         p, n = _training(positive, least), _training(negative, least)
         if p is None or n is None:
             model["weight"][0, k] = _presumed(pair)

@@ -164,7 +164,7 @@ class Reporter:
         words = {
             "person": f"not a person (order {x[F['vn1']]:.2f} of chance, local wins {x[F['win']]:.2f})",
             "service": f"not a service ({x[F['window_repeats']]:.0f} of the last {x[F['window']]:.0f} asked before)",
-            "batch": f"not a batch job ({100.0 * x[F['short']]:.0f} % short answers)",
+            "batch": _batch_words(x[F["short"]]),
         }
         if rivals.HEADS[int(change["head"])] == "sorted":
             words["person"] = (
@@ -204,7 +204,7 @@ class Reporter:
         quoted = [*rivals.PAIRS[f"person/{head}"], *ALWAYS_QUOTED]
         if head == "sorted":
             quoted += rivals.PAIRS["many/sorted"]
-        quoted = list(dict.fromkeys(quoted))
+        quoted = [name for name in dict.fromkeys(quoted) if name != "short" or x[F["short"]] >= 0.0]
         observed, usual = [], []
         for statistic in quoted:
             meaning = MEANINGS[statistic]
@@ -251,7 +251,8 @@ class Reporter:
             "threshold": six_digits(self._threshold),
             "knob_is_extrapolated": self._extrapolated,
             "statistics": {
-                feature: six_digits(float(v)) for feature, v in zip(FEATURES, change["features"], strict=True)
+                feature: None if feature == "short" and v < 0.0 else six_digits(float(v))
+                for feature, v in zip(FEATURES, change["features"], strict=True)
             },
             "account": {
                 "requests": int(header["requests"]),
@@ -268,6 +269,12 @@ class Reporter:
             "decided_by": decided_by,
             "latest_requests": _ring(row, "time"),
         }
+
+
+def _batch_words(short: float) -> str:
+    if short < 0.0:
+        return "hardly a batch job (lengths of answers are unknown)"
+    return f"not a batch job ({100.0 * short:.0f} % short answers)"
 
 
 def finding_uid(name: str, episode: int, opened_time: int, opened_requests: int) -> str:

@@ -89,6 +89,10 @@ SERVICES = len(ZIPF_TEXTS) * len(ZIPF_EXPONENTS) + 1
 RARE_SERVICE_PRIOR = 0.03
 RARE_SERVICE_BOOST = 8.0
 
+UNKNOWN_ANSWERS_RATIO = 2.0
+"""Ratio against a batch job while no answer's length is known: most jobs also repeat a frame or themselves, which other
+evidence tells, so it is held for less likely, but never for as good as excluded."""
+
 BURST_REQUESTS = 200
 OUTSIDE_BURST = 24
 
@@ -129,6 +133,7 @@ _WINDOW = F["window"]
 _WINDOW_REPEATS = F["window_repeats"]
 _RUN = F["run"]
 _USERS = F["users"]
+_SHORT = F["short"]
 _OUTSIDE = F["outside_burst"]
 
 
@@ -228,7 +233,7 @@ def judge(model: Record, x: Vector, ratios: Vector, scores: Vector) -> None:
     few requests, or nothing outside one burst (the first night of an evaluation).
     """
     service = recurrence(model, x)
-    batch = logistic(model, _BATCH, x)
+    batch = logistic(model, _BATCH, x) if x[_SHORT] >= 0.0 else UNKNOWN_ANSWERS_RATIO
     may_speak = x[_N] >= BURST_REQUESTS or x[_OUTSIDE] >= OUTSIDE_BURST
     for head in range(len(HEADS)):
         ratios[head, 0] = logistic(model, head, x)

@@ -208,7 +208,6 @@ def test_an_extraction_without_token_counts_is_found(service: Service) -> None:
     assert Activity.CREATE in [alert.activity_id for alert in service.alerts]
 
 
-@pytest.mark.xfail(strict=True, reason="the report quotes the share of short answers though it is unknown")
 def test_an_alert_makes_up_no_share_of_answers_of_unknown_length(service: Service) -> None:
     service.take(without_counts())
     assert not any(b"% short answers" in encode_alert(alert) for alert in service.alerts)
