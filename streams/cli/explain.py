@@ -122,7 +122,8 @@ def _statistics(looks: list[Look], baseline: Baseline) -> Table:
         for look in looks:
             least, *_, most = baseline.quantiles_at(name, look["n"])
             outside = name not in COUNTS and not least <= look[name] <= most
-            cells.append(plain(f"{_number(look[name])}{'*' if outside else ' '}", "yellow" if outside else ""))
+            value = "unknown" if name == "short" and look[name] < 0 else _number(look[name])
+            cells.append(plain(f"{value}{'*' if outside else ' '}", "yellow" if outside else ""))
         table.add_row(name, *cells, *map(_number, (low, middle, high)))
     return table
 
