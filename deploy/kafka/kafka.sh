@@ -154,7 +154,7 @@ format() {
     done
   done
   "$java" -cp "$jars/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=error kafka.tools.StorageTool \
-    format --standalone -t "$id" -c "$folder/server.properties" "${scram[@]}" >"$folder/format.log" 2>&1 ||
+    format --standalone -t "$id" -c "$folder/server.properties" ${scram[@]+"${scram[@]}"} >"$folder/format.log" 2>&1 ||
     fail "could not format $folder/data: $(tail -1 "$folder/format.log")"
 }
 
