@@ -324,7 +324,7 @@ def _last_user_turn(prompt: list[str | int | Message | list[int]]) -> str | None
     for item in reversed(prompt):
         if isinstance(item, str):
             text = _something(item)
-        elif isinstance(item, Message) and _is_user(item.role):
+        elif isinstance(item, Message) and (item.content or item.parts) and _is_user(item.role):
             text = _something("\n".join(_texts(item)))
         else:
             continue
