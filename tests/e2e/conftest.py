@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ TIMEOUT_SECONDS = 240
 COMMAND = [sys.executable, "-m", "streams.cli"]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def hear_interrupts() -> None:
+    """A shell starts what runs in its background deaf to SIGINT, and children inherit that: a terminal's does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -64,6 +70,7 @@ def started(tmp_path: Path, environment: dict[str, str]) -> Callable[..., object
             text=True,
             cwd=tmp_path,
             env=environment,
+            preexec_fn=hear_interrupts,
         )
         try:
             yield process

@@ -137,11 +137,11 @@ def test_the_configuration_printed_can_be_used(stillwatch: Run, tmp_path: Path) 
         (["schema", "nonsense"], 2, "there is no schema 'nonsense'"),
         (["demo", "--days", "1"], 2, "--days"),
         (["alerts", "--brokers", "nonsense"], 2, "'nonsense' is not host:port"),
-        (["alerts", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: not reachable"),
-        (["topics", "create", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: not reachable"),
-        (["simulate", "--to-topic", "--brokers", "127.0.0.1:1"], 4, "not reachable"),
-        (["replay", "--topic", "x", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: not reachable"),
-        (["demo", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: not reachable"),
+        (["alerts", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: nothing listens there"),
+        (["topics", "create", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: nothing listens there"),
+        (["simulate", "--to-topic", "--brokers", "127.0.0.1:1"], 4, "nothing listens there"),
+        (["replay", "--topic", "x", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: nothing listens there"),
+        (["demo", "--brokers", "127.0.0.1:1"], 4, "brokers 127.0.0.1:1: nothing listens there"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_documented_exit_code(
