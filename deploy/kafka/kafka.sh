@@ -15,6 +15,7 @@
 #   KAFKA_HEAP             Java heap, default 384m
 #   KAFKA_PROPERTIES       file of further settings, which win over those of server.properties
 #   KAFKA_SCRAM_USERS      SASL/SCRAM users made with the data: "name:password name:password"
+#   KAFKA_CLUSTER_ID       the cluster of a node that is one of several; its properties name the controllers
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -146,15 +147,16 @@ write_configuration() {
 format() {
   if [[ -f $folder/data/meta.properties ]]; then return; fi
   local id user mechanism
-  local scram=()
+  local scram=() quorum=(--standalone)
   id=A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 2-22)
+  if [[ -n ${KAFKA_CLUSTER_ID:-} ]]; then id=$KAFKA_CLUSTER_ID quorum=(); fi
   for user in ${KAFKA_SCRAM_USERS:-}; do
     for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
       scram+=(--add-scram "$mechanism=[name=${user%%:*},password=${user#*:}]")
     done
   done
   "$java" -cp "$jars/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=error kafka.tools.StorageTool \
-    format --standalone -t "$id" -c "$folder/server.properties" ${scram[@]+"${scram[@]}"} >"$folder/format.log" 2>&1 ||
+    format ${quorum[@]+"${quorum[@]}"} -t "$id" -c "$folder/server.properties" ${scram[@]+"${scram[@]}"} >"$folder/format.log" 2>&1 ||
     fail "could not format $folder/data: $(tail -1 "$folder/format.log")"
 }
 
@@ -258,5 +260,5 @@ run() {
 
 case ${1:-} in
   prepare | start | stop | status | clean | run) "$1" ;;
-  *) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+  *) sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

@@ -39,13 +39,14 @@ class Broker:
     `stop` is a clean shutdown and `start` afterwards serves the same data on the same port. The node ends by itself
     when this process does, however that ends: it runs until its standard input closes.
 
-    `properties` are further settings of the node, `scram_users` names and passwords of users that it knows; both as
-    deploy/kafka/kafka.sh takes them.
+    `properties` are further settings of the node, `scram_users` names and passwords of users that it knows,
+    `cluster_id` that of a node which is one of several; all as deploy/kafka/kafka.sh takes them.
     """
 
     folder: Path
     properties: str = ""
     scram_users: str = ""
+    cluster_id: str = ""
     port: int = field(default_factory=free_port)
     controller_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
@@ -73,6 +74,7 @@ class Broker:
             environment |= {
                 "KAFKA_PROPERTIES": str(self.folder / "further.properties"),
                 "KAFKA_SCRAM_USERS": self.scram_users,
+                "KAFKA_CLUSTER_ID": self.cluster_id,
             }
         words = self.folder / "script.log"
         with words.open("w") as stderr:
