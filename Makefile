@@ -79,6 +79,16 @@ test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this 
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed on Python$$failed" >&2; exit 1; fi
 
+# Uncompiled, an event takes milliseconds: these are the tests that need few of them, six minutes on two cores.
+.PHONY: coverage
+coverage: dev ## Measure how much of detectors and schemas tests reach, kernels uncompiled; fails below 95 %
+	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -p no:cacheprovider --cov=detectors --cov=schemas --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=95 \
+		detectors schemas tests/unit/detectors tests/unit/schemas tests/property/test_decoding.py \
+		$(addprefix tests/property/detectors/test_,arithmetic.py calibration.py memory.py state.py) \
+		--deselect tests/unit/detectors/test_embedding.py::test_memory_of_words_is_bounded_and_keeps_neither_numbers_nor_long_words \
+		$(ARGS)
+
 .PHONY: lint
 lint: dev ## Check style, formatting and types
 	@$(BIN)/ruff check .
@@ -93,6 +103,11 @@ fmt: dev ## Format the code and repair what ruff can repair
 .PHONY: bench
 bench: dev ## Measure requests a second on one core by stage, and bytes of state an account
 	@$(BIN)/python -m tests.bench.speed $(ARGS)
+
+.PHONY: bench-hostile
+bench-hostile: dev ## Measure what hostile records cost, and the memory that a million new accounts take
+	@$(BIN)/python -m tests.bench.hostile
+	@$(BIN)/python -m tests.bench.flood $(ARGS)
 
 .PHONY: bench-detection
 bench-detection: dev ## Measure what is found, and who is troubled, on composed traffic (needs STILLWATCH_SHARED)
