@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class EngineOptions:
     finding_quiet_hours
         A finding closes when its account has not looked like extraction for so long; 72 hours span a weekend.
     state_expiry_days
-        An account silent for longer starts anew. Must be longer than `finding_quiet_hours`.
+        An account silent for longer, in event time, starts anew. Must be longer than `finding_quiet_hours`.
     """
 
     false_findings_per_1000_account_days: float = 1.0
@@ -78,6 +78,7 @@ class EngineCounters:
     evictions: int = 0
     unreadable_states: int = 0
     encoder_changes: int = 0
+    void_fences: int = 0
 
 
 def none_known(partition: int, account: bytes) -> bytes | None:
@@ -130,6 +131,7 @@ class Engine:
         self._spilled: dict[int, dict[bytes, bytes]] = {}
         self._saving: dict[int, dict[bytes, bytes]] = {}
         self._latest: dict[int, int] = {}
+        self._log_ends: dict[int, int] = {}
         self._changes = np.zeros(CHANGES, finding.CHANGE_DTYPE)
         self._counts = np.zeros(finding.COUNTS, np.int64)
         self._scratch = np.zeros(32, np.int64)
@@ -152,6 +154,10 @@ class Engine:
         """
         alerts: list[Alert] = []
         begin = 0
+        if len(batch):
+            self._latest[partition] = max(self._latest.get(partition, 0), int(batch.columns["time"].max()))
+        if len(batch) and partition in self._log_ends:
+            self.log_ends_at(partition, max(self._log_ends[partition], int(batch.columns["offset"].max()) + 1))
         while begin < len(batch):
             slots, end = self._slots_of(partition, batch, begin)
             events = batch.columns[begin:end]
@@ -166,10 +172,21 @@ class Engine:
                     alerts.append(self._report(change, batch.accounts[at], batch.ids[at], partition))
             self._dirty.setdefault(partition, set()).update(batch.accounts[begin:end])
             begin = end
-        if len(batch):
-            self._latest[partition] = max(self._latest.get(partition, 0), int(batch.columns["time"].max()))
         self._count()
         return alerts
+
+    def latest(self, partition: int) -> int:
+        """Latest event time (ms) of what was applied of a partition since it came to us, 0 before the first."""
+        return self._latest.get(partition, 0)
+
+    def log_ends_at(self, partition: int, end: int) -> None:
+        """The log of a partition ends before this offset now; holds until it is said again, over `drop` too.
+
+        No state can have seen a record at or beyond it: one that claims so has seen another log, of a topic that was
+        deleted and made anew or that lost its end. Its fence is void then, and its account's events count again.
+        Without this call fences are believed.
+        """
+        self._log_ends[partition] = end
 
     def snapshot(self, partition: int) -> list[tuple[bytes, bytes]]:
         """(account, envelope) of every state that changed since the last snapshot; they count as saved from here on.
@@ -279,7 +296,10 @@ class Engine:
             self._dirty.setdefault(partition, set()).add(name)
         else:
             envelope = self._saving.get(partition, {}).get(key) or self._lookup(partition, key)
-        self._slab[slot] = self._unseal(envelope)[0]
+        row = self._unseal(envelope)
+        if row["header"]["offset"][0] >= self._log_ends.get(partition, state.LAST_NUMBER):
+            self._void_fence(row)
+        self._slab[slot] = row[0]
         self._slots[partition][name] = slot
         self._owner[slot] = (partition, name)
         self._referenced[slot] = 1
@@ -295,6 +315,13 @@ class Engine:
                 self.counters.unreadable_states += 1
         self.counters.cold_starts += 1
         return np.zeros(1, account.DTYPE)
+
+    def _void_fence(self, row: NDArray[Any]) -> None:
+        """The state is of another log: it carries on, with nothing seen of this one."""
+        row["header"]["log"] += 1
+        row["header"]["offset"] = -1
+        row["identity"] = 0  # without an id a request is known by its offset, and these are given out again
+        self.counters.void_fences += 1
 
     def _evict(self, in_use: set[int]) -> int:
         """Free the row of an account that was not used for the longest time, roughly."""
@@ -323,7 +350,8 @@ class Engine:
         self._free.append(slot)
 
     def _seal(self, slot: int) -> bytes:
-        return state.seal(self._slab[slot : slot + 1], self.baseline.encoder.hash)
+        partition, _ = cast(tuple[int, str], self._owner[slot])
+        return state.seal(self._slab[slot : slot + 1], self.baseline.encoder.hash, self.latest(partition))
 
     def _count(self) -> None:
         counts, counters = self._counts, self.counters

@@ -165,14 +165,14 @@ def look(
 
 @kernel
 def start_anew(slab: Vector, slot: Scalar, blank: Vector) -> None:
-    """Forget all but the fence, the number of episodes and the recent identities of an account that was long silent."""
-    row = slab[slot]
-    number = row["episode"]["number"]
-    offset = row["header"]["offset"]
-    blank["identity"][0] = slab["identity"][slot]
+    """Forget an account that was long silent: it goes on as if its state had been deleted, so deletion changes nothing.
+
+    Findings of before and after are told apart by their opening request. Nothing of before can be logged a second time
+    at this event or later, since it would bear its own, older time. What stays is the number of the log.
+    """
+    log = slab[slot]["header"]["log"]
     slab[slot] = blank[0]
-    row["episode"]["number"] = number
-    row["header"]["offset"] = offset
+    slab[slot]["header"]["log"] = log
 
 
 @kernel

@@ -1,9 +1,9 @@
 """The envelope around a stored state: an account's record, compressed, with what is needed to trust it.
 
-Layout, little-endian: magic, version, digest of the record's fields, hash of the encoder, fence, size of the record,
-CRC-32 of all of these and the payload; then the record's raw bytes as one LZ4 block (most of a small account's record
-is zeros). States come back from a topic that others may have written to, so everything is checked and every size is
-bounded; nothing in it is code.
+Layout, little-endian: magic, version, digest of the record's fields, hash of the encoder, fence, end of the account's
+activity, size of the record, CRC-32 of all of these and the payload; then the record's raw bytes as one LZ4 block (most
+of a small account's record is zeros). States come back from a topic that others may have written to, so everything is
+checked and every size is bounded; nothing in it is code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import cramjam
 import numpy as np
@@ -21,8 +21,8 @@ from detectors.account import DTYPE
 from detectors.finding import CRITICAL, HIGH, MEDIUM
 
 MAGIC = b"SWST"
-VERSION = 1
-_HEADER = struct.Struct("<4sB8s8sqI")
+VERSION = 2
+_HEADER = struct.Struct("<4sB8s8sqqI")
 _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
 MAX_BYTES = _OVERHEAD + DTYPE.itemsize + 64
@@ -33,6 +33,12 @@ SEVERITIES = (0, MEDIUM, HIGH, CRITICAL)
 
 LAST_NUMBER = 253_402_300_799_999
 """The last millisecond of the year 9999: no time, count or offset in a state is larger, and none is negative."""
+
+FENCE_OFFSET_BITS = 48
+"""A fence is the number of the log (see `header`), then the offset in it, so that fences of one log after another rise
+too. No offset up to `LAST_NUMBER` needs more bits."""
+
+LAST_LOG = 2 ** (63 - FENCE_OFFSET_BITS) - 1
 
 LAYOUT = hashlib.sha256(repr(DTYPE.descr).encode()).digest()[:8]
 
@@ -45,11 +51,40 @@ class EncoderChangedError(StateError):
     """The state was made with another encoder, so its codes mean nothing here."""
 
 
-def seal(row: NDArray[Any], encoder_hash: str) -> bytes:
-    """The envelope of one account's record, shape `(1,)`."""
-    fence = int(row["header"]["offset"][0])
+class Header(NamedTuple):
+    """What an envelope says of its state without unpacking it.
+
+    Attributes
+    ----------
+    layout, encoder, size
+        Digest of the record's fields, start of the encoder's hash, bytes of the record.
+    fence
+        Number of the log and offset in it of the last record that is in the state: the highest fence wins.
+    active_until
+        Event time (ms) up to which the account counts as active: its latest request, or the latest event of the log
+        around it when it was sealed, if that was later (an account whose old requests are being filled in is active,
+        however old they are). `LAST_NUMBER` while a finding is open, since its closing is still to be told.
+    """
+
+    layout: bytes
+    encoder: bytes
+    fence: int
+    active_until: int
+    size: int
+
+    @property
+    def offset(self) -> int:
+        """Offset of the last record that is in the state."""
+        return self.fence & ((1 << FENCE_OFFSET_BITS) - 1)
+
+
+def seal(row: NDArray[Any], encoder_hash: str, log_time: int = 0) -> bytes:
+    """The envelope of one account's record, shape `(1,)`; `log_time` is the latest event time (ms) of its log."""
+    header = row["header"][0]
+    fence = (min(int(header["log"]), LAST_LOG) << FENCE_OFFSET_BITS) + int(header["offset"])
+    active_until = LAST_NUMBER if row["episode"]["is_open"][0] else max(int(header["last_time"]), log_time)
     raw = row.tobytes()
-    head = _HEADER.pack(MAGIC, VERSION, LAYOUT, bytes.fromhex(encoder_hash)[:8], fence, len(raw))
+    head = _HEADER.pack(MAGIC, VERSION, LAYOUT, bytes.fromhex(encoder_hash)[:8], fence, active_until, len(raw))
     payload = bytes(cramjam.lz4.compress_block(raw, store_size=False))
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
@@ -64,18 +99,20 @@ def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
     StateError
         It is damaged, foreign, or of another layout.
     """
-    _, layout, encoder, _, size = _checked(envelope)
-    if layout != LAYOUT or size != DTYPE.itemsize:
+    header = header_of(envelope)
+    if header.layout != LAYOUT or header.size != DTYPE.itemsize:
         raise StateError("state of another layout")
-    if encoder != bytes.fromhex(encoder_hash)[:8]:
+    if header.encoder != bytes.fromhex(encoder_hash)[:8]:
         raise EncoderChangedError("state made with another encoder")
+    raw = bytearray(header.size)
     try:
-        raw = bytes(cramjam.lz4.decompress_block(envelope[_OVERHEAD:], output_len=size))
+        # Into a buffer, since that tells how much came out: `decompress_block` fills up with zeros.
+        size = cramjam.lz4.decompress_block_into(envelope[_OVERHEAD:], raw)
     except cramjam.DecompressionError as error:
         raise StateError("state cannot be decompressed") from error
-    if len(raw) != size:
+    if size != header.size:
         raise StateError("state of a wrong size")
-    row = np.frombuffer(bytearray(raw), DTYPE)
+    row = np.frombuffer(raw, DTYPE)
     if not _is_plausible(row):
         raise StateError("state holds numbers that no history of requests can lead to")
     return row
@@ -111,23 +148,24 @@ def _is_plausible(row: NDArray[Any]) -> bool:
 
 
 def fence_of(envelope: bytes) -> int:
-    """Offset of the last record that is in the state.
+    """The last record that is in the state, as `Header.fence` says. Raises `StateError` as `header_of` does."""
+    return header_of(envelope).fence
+
+
+def header_of(envelope: bytes) -> Header:
+    """What the envelope says of its state.
 
     Raises
     ------
     StateError
         The envelope is damaged or foreign.
     """
-    return int(_checked(envelope)[3])
-
-
-def _checked(envelope: bytes) -> tuple[int, bytes, bytes, int, int]:
     if not _OVERHEAD < len(envelope) <= MAX_BYTES:
         raise StateError(f"a state has between {_OVERHEAD} and {MAX_BYTES} bytes, not {len(envelope)}")
-    magic, version, layout, encoder, fence, size = _HEADER.unpack_from(envelope)
+    magic, version, layout, encoder, fence, active_until, size = _HEADER.unpack_from(envelope)
     if magic != MAGIC or version != VERSION:
         raise StateError("not a state of this version")
     (crc,) = _CRC.unpack_from(envelope, _HEADER.size)
     if crc != zlib.crc32(envelope[_OVERHEAD:], zlib.crc32(envelope[: _HEADER.size])):
         raise StateError("state is damaged: its checksum does not fit")
-    return version, layout, encoder, fence, size
+    return Header(layout, encoder, fence, active_until, size)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detectors.baseline import Baseline
 from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
+from detectors.state import header_of
 from schemas.alert import Alert, encode_alert
 from tests.made_up import (
     DAY,
@@ -139,6 +140,39 @@ def test_after_crashes_the_findings_are_those_of_an_undisturbed_run(lives: list[
         if number % 3 == 1:
             store.states.update(engine.snapshot(0)[::2])
     assert told == set(EXPECTED)
+
+
+SHORT_LIVED = EngineOptions(finding_quiet_hours=6, state_expiry_days=0.4)
+
+
+def states_deleted(sizes: Sequence[int], capacity: int) -> tuple[list[bytes], int]:
+    """Alerts, and accounts that came back after their state was gone, of a run whose checkpoints delete all they can."""
+    store, alerts = Store(), []
+    engine = Engine(BASELINE, SHORT_LIVED, lookup=store, capacity=capacity)
+    batches = [part(LOG, begin, end) for begin, end in itertools.pairwise([0, *itertools.accumulate(sizes), len(LOG)])]
+    for batch in batches:
+        alerts += bytes_of(engine, [batch])
+        store.states.update(engine.snapshot(0))
+        before = engine.latest(0) - int(2 * SHORT_LIVED.state_expiry_days * DAY)
+        for name in [name for name, sealed in store.states.items() if header_of(sealed).active_until < before]:
+            del store.states[name]
+    return alerts, engine.counters.cold_starts - len(ACCOUNTS)
+
+
+def test_the_log_holds_accounts_that_come_back_after_their_state_was_deleted() -> None:
+    kept = Engine(BASELINE, SHORT_LIVED)
+    kept.apply(0, LOG)
+    assert kept.counters.expired > 10
+    _, came_back = states_deleted([50] * (len(LOG) // 50), 2)
+    assert came_back >= 5
+
+
+@given(st.lists(st.integers(1, 900), max_size=40), st.integers(2, 40))
+@settings(max_examples=25)
+def test_deleting_the_states_of_idle_accounts_changes_no_alert(sizes: list[int], capacity: int) -> None:
+    sizes = [size for size, end in zip(sizes, itertools.accumulate(sizes), strict=True) if end < len(LOG)]
+    alerts, _ = states_deleted(sizes, capacity)
+    assert alerts == bytes_of(Engine(BASELINE, SHORT_LIVED), [LOG])
 
 
 def test_redelivered_records_are_skipped_and_counted() -> None:

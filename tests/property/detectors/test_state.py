@@ -35,6 +35,7 @@ def test_a_state_comes_back_as_it_was(n: int, seed: int) -> None:
     assert len(envelope) <= state.MAX_BYTES <= 4096
     assert state.unseal(envelope, ENCODER_HASH).tobytes() == row.tobytes()
     assert state.fence_of(envelope) == row["header"]["offset"][0]
+    assert state.header_of(envelope).offset == row["header"]["offset"][0]
 
 
 def test_a_state_that_was_read_can_be_written_to() -> None:
@@ -58,7 +59,7 @@ def test_a_flipped_bit_is_noticed(bit: int) -> None:
 
 @given(st.integers(0, len(ENVELOPE) - 1))
 def test_a_state_cut_short_is_refused(length: int) -> None:
-    for read in (lambda data: state.unseal(data, ENCODER_HASH), state.fence_of):
+    for read in (lambda data: state.unseal(data, ENCODER_HASH), state.header_of):
         with pytest.raises(state.StateError):
             read(ENVELOPE[:length])
 
@@ -95,6 +96,32 @@ def test_a_payload_that_would_grow_larger_than_a_record_is_refused(raw: bytes) -
         state.unseal(resealed(ENVELOPE[: state._HEADER.size], payload), ENCODER_HASH)
 
 
+@pytest.mark.parametrize("size", [0, 1, 8, account.DTYPE.itemsize - 8, account.DTYPE.itemsize - 1])
+def test_a_payload_of_less_than_a_record_is_refused_and_not_filled_up(size: int) -> None:
+    payload = bytes(cramjam.lz4.compress_block(ROW.tobytes()[:size], store_size=False))
+    with pytest.raises(state.StateError, match="wrong size"):
+        state.unseal(resealed(ENVELOPE[: state._HEADER.size], payload), ENCODER_HASH)
+
+
+def test_fences_rise_from_log_to_log() -> None:
+    row, fences = ROW.copy(), []
+    for log, offset in ((0, 7), (0, state.LAST_NUMBER), (1, 0), (1, 5), (state.LAST_LOG, 5), (state.LAST_NUMBER, 6)):
+        row["header"]["log"], row["header"]["offset"] = log, offset
+        header = state.header_of(state.seal(row, ENCODER_HASH))
+        assert header.offset == offset
+        fences.append(header.fence)
+    assert fences == sorted(fences)
+
+
+def test_an_account_is_active_until_its_last_request_or_while_older_ones_are_filled_in() -> None:
+    row = ROW.copy()
+    last = int(row["header"]["last_time"][0])
+    sealed = [state.seal(row, ENCODER_HASH, log_time) for log_time in (0, last - 1, last + 1)]
+    assert [state.header_of(envelope).active_until for envelope in sealed] == [last, last, last + 1]
+    row["episode"]["is_open"] = 1
+    assert state.header_of(state.seal(row, ENCODER_HASH)).active_until == state.LAST_NUMBER
+
+
 @given(st.binary(min_size=1, max_size=3000))
 def test_a_payload_that_is_no_lz4_is_refused(payload: bytes) -> None:
     try:
@@ -113,6 +140,7 @@ def test_a_payload_that_is_no_lz4_is_refused(payload: bytes) -> None:
         ("memory", "count", -(2**40)),
         ("coverage", "stride", -3),
         ("header", "first_time", 2**60),
+        ("header", "log", -1),
         ("episode", "opened_time", -1),
         ("episode", "reported_severity", 2),
         ("episode", "peak", float("nan")),

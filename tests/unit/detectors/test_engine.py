@@ -189,7 +189,22 @@ def test_a_silent_account_starts_anew(baseline: Baseline) -> None:
     assert engine.counters.expired == 1
     assert row["header"]["requests"][0] == 40
     assert row["header"]["offset"][0] == 99
-    assert row["identity"]["count"][0] == 100
+    assert row["identity"]["count"][0] == 40
+
+
+def test_a_silent_account_goes_on_as_one_without_a_state(baseline: Baseline) -> None:
+    # A finding before and one after, and in between the closing of the first.
+    events = np.concatenate([listed(120, 1), listed(120, 2)])
+    events["time"][120:] += events["time"][119] - events["time"][120] + 46 * DAY
+    log = alone(events)
+    kept, fresh = Engine(baseline), Engine(baseline)
+    before, after = kept.apply(0, part(log, 0, 121)), kept.apply(0, part(log, 121, 240))
+    fresh.apply(0, part(log, 120, 121))
+    assert before[-1].activity_id == Activity.CLOSE
+    assert after
+    assert [encode_alert(alert) for alert in fresh.apply(0, part(log, 121, 240))] == [encode_alert(a) for a in after]
+    assert kept.snapshot(0) == fresh.snapshot(0)
+    assert before[0].finding_info.uid != after[0].finding_info.uid
 
 
 def test_a_late_record_is_counted_and_scored(baseline: Baseline) -> None:
@@ -247,6 +262,41 @@ def test_a_snapshot_holds_what_changed_since_the_last_one(baseline: Baseline) ->
     assert engine.snapshot(0) == []
     engine.mark_dirty(0, [b"b", b"unknown"])
     assert [name for name, _ in engine.snapshot(0)] == [b"b"]
+
+
+def test_a_state_that_has_seen_more_than_there_is_of_the_log_carries_on_and_its_events_count(
+    baseline: Baseline,
+) -> None:
+    store: dict[bytes, bytes] = {}
+    log = stream_of({name: person(40, k, account=name) for k, name in enumerate("ab")})
+    first = Engine(baseline)
+    first.apply(0, log)
+    store.update(first.snapshot(0))
+    engine = Engine(baseline, lookup=lambda partition, name: store.get(name), capacity=2)
+    anew = stream_of({name: person(30, 9, account=name) for name in "abc"})  # of a topic made anew: offsets from 0
+    engine.log_ends_at(0, 0)
+    for begin in range(0, len(anew), 10):
+        engine.apply(0, part(anew, begin, begin + 10))
+        told = engine.snapshot(0)
+        assert all(state.fence_of(sealed) > state.fence_of(store[name]) for name, sealed in told if name in store)
+        store.update(told)
+    rows = {name: state.unseal(sealed, baseline.encoder.hash) for name, sealed in store.items()}
+    assert {name: int(row["header"]["requests"][0]) for name, row in rows.items()} == {b"a": 70, b"b": 70, b"c": 30}
+    assert {name: int(row["header"]["log"][0]) for name, row in rows.items()} == {b"a": 1, b"b": 1, b"c": 0}
+    assert (engine.counters.void_fences, engine.counters.fenced) == (2, 0)
+    assert engine.apply(0, anew) == []
+    assert engine.counters.fenced == len(anew)
+
+
+def test_a_fence_within_the_log_holds(baseline: Baseline) -> None:
+    log = alone(person(40, 1))
+    first = Engine(baseline)
+    first.apply(0, part(log, 0, 30))
+    stored = dict(first.snapshot(0))
+    engine = Engine(baseline, lookup=lambda partition, name: stored.get(name))
+    engine.log_ends_at(0, 30)
+    engine.apply(0, log)
+    assert (engine.counters.void_fences, engine.counters.fenced, engine.counters.events) == (0, 30, 10)
 
 
 def test_a_flood_of_new_accounts_stays_within_the_slab(baseline: Baseline) -> None:
