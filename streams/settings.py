@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     )
     finding_quiet_hours: float = Field(72.0, gt=0, le=8760, description="A finding closes after so much quiet.")
     state_expiry_days: float = Field(
-        45.0, gt=0, le=3650, description="An account silent for so long (event time) starts anew."
+        45.0,
+        gt=0,
+        le=3650,
+        description="An account silent for so long (event time) starts anew; after twice as long its state is deleted.",
     )
     embedding_model: str | None = Field(
         None, description="Meant by records with an embedding and no `embedding_model`; the baseline's when absent."
@@ -193,6 +196,11 @@ class Settings(BaseSettings):
             raise ValueError("account_ids=hashed needs account_hash_key")
         if self.session_timeout_seconds > self.request_timeout_seconds:
             raise ValueError("session_timeout_seconds may not be above request_timeout_seconds")
+        if self.finding_quiet_hours >= 24 * self.state_expiry_days:
+            raise ValueError(
+                f"finding_quiet_hours={self.finding_quiet_hours:g} must be shorter than "
+                f"state_expiry_days={self.state_expiry_days:g} ({24 * self.state_expiry_days:g} hours)"
+            )
         return self
 
     def ssl_context(self) -> ssl.SSLContext | None:

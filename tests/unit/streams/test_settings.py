@@ -55,6 +55,10 @@ def test_every_setting_is_described_and_its_default_is_valid() -> None:
         ({"chekpoint": 1}, "chekpoint is not a setting"),
         ({"security_protocol": "SASL_SSL"}, "needs sasl_username and sasl_password"),
         ({"account_ids": "hashed"}, "needs account_hash_key"),
+        (
+            {"finding_quiet_hours": 48, "state_expiry_days": 2},
+            "finding_quiet_hours=48 must be shorter than state_expiry_days=2 (48 hours)",
+        ),
         ({"session_timeout_seconds": 60}, "session_timeout_seconds may not be above request_timeout_seconds"),
     ],
 )
