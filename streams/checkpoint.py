@@ -5,8 +5,8 @@
    written then.
 3. Outputs delivered: alerts, dead letters, records sent back keyed. From here on a crash repeats outputs, never
    loses them; alerts repeat with the same uid and sequence.
-4. States delivered to the changelog, then into the local store. Each carries the last offset it has seen, so what a
-   crash makes us read again is not counted again.
+4. States delivered to the changelog, and deletions of those that can go; then into the local store. Each state carries
+   the last offset it has seen, so what a crash makes us read again is not counted again.
 5. Offsets committed.
 
 When a step fails, states count as changed again and outputs as pending, scoring waits, and the next checkpoint begins
@@ -20,7 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiokafka.errors import KafkaError
 
@@ -65,6 +65,13 @@ class States(Protocol):
     def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...  # noqa: D102
 
 
+class Idle(Protocol):
+    """What the checkpoint needs of housekeeping."""
+
+    def idle(self, committed: Mapping[int, int | None]) -> Mapping[int, Mapping[bytes, bytes]]:
+        """States that can be deleted, by partition, given the committed offsets. Not told again at once."""
+
+
 class Group(Protocol):
     """What the checkpoint needs of the consumer group and of recovery."""
 
@@ -99,6 +106,7 @@ class _Snapshot:
     next_offset: int
     states: dict[bytes, bytes]
     forgotten: dict[bytes, bytes]
+    idle: dict[bytes, bytes]
     outputs: list[Outgoing]
 
 
@@ -109,6 +117,8 @@ class Checkpoint:
     ----------
     engine, store, group
         Where states come from, where they go on this machine, and who owns partitions.
+    housekeeping
+        Which states can be deleted, since their accounts have long been idle.
     deliver
         Writes records and waits until the brokers hold them.
     state_topic
@@ -127,6 +137,7 @@ class Checkpoint:
         engine: Snapshots,
         store: Callable[[], States],
         group: Group,
+        housekeeping: Idle,
         deliver: Deliver,
         state_topic: str,
         metrics: Metrics,
@@ -139,6 +150,7 @@ class Checkpoint:
         self._engine = engine
         self._store = store
         self._group = group
+        self._housekeeping = housekeeping
         self._deliver = deliver
         self._state_topic = state_topic
         self._metrics = metrics
@@ -262,14 +274,16 @@ class Checkpoint:
     def _take(self) -> dict[int, _Snapshot]:
         store = self._store()
         taken = {}
-        for partition, owned in self._partitions.items():
-            if owned.next_offset is None:
-                continue
+        changed = {partition: owned for partition, owned in self._partitions.items() if owned.next_offset is not None}
+        all_idle = self._housekeeping.idle({partition: owned.committed for partition, owned in changed.items()})
+        for partition, owned in changed.items():
             states = dict(self._engine.snapshot(partition))
             forgotten = {
                 account: state for account, state in store.take_forgotten(partition).items() if account not in states
             }
-            taken[partition] = _Snapshot(owned, owned.next_offset, states, forgotten, owned.outputs)
+            idle = {account: state for account, state in all_idle.get(partition, {}).items() if account not in states}
+            next_offset = cast(int, owned.next_offset)
+            taken[partition] = _Snapshot(owned, next_offset, states, forgotten, idle, owned.outputs)
             owned.outputs, owned.next_offset = [], None
         self._events = self._bytes = 0
         self._last_at = monotonic()
@@ -299,7 +313,7 @@ class Checkpoint:
         for partition, snapshot in snapshots.items():
             for account, state in snapshot.states.items():
                 yield Outgoing(self._state_topic, partition, account, state)
-            for account, state in snapshot.forgotten.items():
+            for account, state in {**snapshot.forgotten, **snapshot.idle}.items():
                 yield Outgoing(self._state_topic, partition, account, None, deletion_headers(state))
 
     def _keep(self, snapshots: Mapping[int, _Snapshot], delivered: Mapping[tuple[str, int], Delivered]) -> None:
@@ -309,16 +323,18 @@ class Checkpoint:
             if written is not None:
                 self._keep_states(partition, snapshot, written)
             # From here on only the commit can be wanting.
-            snapshot.outputs, snapshot.states, snapshot.forgotten = [], {}, {}
+            snapshot.outputs, snapshot.states, snapshot.forgotten, snapshot.idle = [], {}, {}, {}
 
     def _keep_states(self, partition: int, snapshot: _Snapshot, written: Delivered) -> None:
         restore_point = self._group.restore_point(partition)
         # Only if nobody else wrote in between: else a worker that lost the partition would skip its successor's states
         # when it gets the partition back.
         own = written.contiguous and restore_point is not None and written.first == restore_point + 1
-        self._store().raw_write(partition, snapshot.states, written.last if own else None)
+        states = {**snapshot.states, **dict.fromkeys(snapshot.idle)}
+        self._store().raw_write(partition, states, written.last if own else None)
         if own:
             self._group.advance_restore_point(partition, written.last)
+        self._metrics.deleted_states.inc(len(snapshot.idle))
         self._metrics.state_bytes.inc(sum(len(state) for state in snapshot.states.values()))
 
     async def _commit(self, snapshots: Mapping[int, _Snapshot]) -> None:

@@ -48,6 +48,13 @@ METRICS = {
     "forgotten": Metric(
         "stillwatch_forgotten_accounts", Counter, "accounts", (), "Idle accounts forgotten because of max_accounts."
     ),
+    "deleted_states": Metric(
+        "stillwatch_deleted_states",
+        Counter,
+        "states",
+        (),
+        "States of accounts idle for longer than twice state_expiry_days, deleted from the store and the state topic.",
+    ),
     "late_writes": Metric(
         "stillwatch_late_state_writes",
         Counter,
@@ -61,6 +68,13 @@ METRICS = {
         "accounts",
         ("why",),
         "Accounts that started anew though a state was there: 'unreadable', 'encoder' (another baseline), 'expired'.",
+    ),
+    "void_fences": Metric(
+        "stillwatch_void_fences",
+        Counter,
+        "accounts",
+        (),
+        "Accounts whose state had seen more than there is of the requests topic (made anew, or its end was lost).",
     ),
     "checkpoint_seconds": Metric(
         "stillwatch_checkpoint_seconds", Histogram, "seconds", (), "From snapshot to commit, of checkpoints that held."
@@ -102,8 +116,10 @@ class Metrics:
     accounts: Gauge
     accounts_ready: Gauge
     forgotten: Counter
+    deleted_states: Counter
     late_writes: Counter
     cold_starts: Counter
+    void_fences: Counter
     checkpoint_seconds: Histogram
     checkpoint_failures: Counter
     state_bytes: Counter

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from detectors.engine import Engine
@@ -100,6 +101,8 @@ class Scorer:
         Where results go.
     epoch_of, seek
         The consumer's.
+    log_ends
+        Asks the brokers for the offset that the next record of each partition will have.
     learn_partitions
         Asks the brokers for the number of partitions of every topic, and raises when they do not fit.
     fatal
@@ -118,6 +121,7 @@ class Scorer:
         metrics: Metrics,
         epoch_of: Callable[[TP], Epoch],
         seek: Callable[[TP, int], Awaitable[None]],
+        log_ends: Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]],
         learn_partitions: Callable[[], Awaitable[None]],
         fatal: Callable[[str], None],
         settle_seconds: float,
@@ -129,6 +133,7 @@ class Scorer:
         self._metrics = metrics
         self._epoch_of = epoch_of
         self._seek = seek
+        self._log_ends = log_ends
         self._learn_partitions = learn_partitions
         self._fatal = fatal
         self._settle_seconds = settle_seconds
@@ -136,6 +141,7 @@ class Scorer:
         self._accepted_gaps: dict[TP, tuple[int, int]] = {}
         self._one_by_one: dict[TP, int] = {}
         self._refused: dict[TP, set[int]] = defaultdict(set)
+        self._told_shorter: set[TP] = set()
         self.ready = False
         self.last_progress_at = monotonic()
 
@@ -144,10 +150,11 @@ class Scorer:
     async def assigned(self, committed: Mapping[TP, int | None]) -> None:
         """Partitions are ours, their states are restored."""
         await self._learn_partitions()
+        ends = await self._log_ends(committed) if committed else {}
         self._forget_all()
+        self._told_shorter.clear()
         for tp, offset in committed.items():
-            self._checkpoint.own(tp.partition, offset)
-            self._next[tp] = offset
+            self._begin(tp, offset, ends.get(tp))
         self.ready = True
         self.last_progress_at = monotonic()
         log.info("ready", extra={"partitions": len(committed)})
@@ -173,6 +180,25 @@ class Scorer:
     def positions(self) -> dict[TP, int | None]:
         """Next offset to score of each partition that is ours."""
         return dict(self._next)
+
+    def _begin(self, tp: TP, committed: int | None, end: int | None) -> None:
+        """Begin with a partition at its committed offset, or wherever the consumer does when the log is shorter."""
+        if end is not None:
+            self._engine.log_ends_at(tp.partition, end)
+            if committed is not None and committed > end:
+                self._tell_shorter(tp, end)
+                committed = None
+        self._checkpoint.own(tp.partition, committed)
+        self._next[tp] = committed
+
+    def _tell_shorter(self, tp: TP, end: int | None = None) -> None:
+        if tp not in self._told_shorter:
+            self._told_shorter.add(tp)
+            log.warning(
+                "the log is shorter than what was scored of it: the topic was deleted and made anew, or lost records. "
+                "Accounts keep what they have learned, and every record of the new log counts",
+                extra={"topic": tp.topic, "partition": tp.partition} | ({} if end is None else {"end": end}),
+            )
 
     def _forget_all(self) -> None:
         for tp in list(self._next):
@@ -204,6 +230,8 @@ class Scorer:
         What makes a real gap: compaction, retention, markers of transactional producers.
         """
         expected = self._next[batch.tp]
+        if expected is not None and batch.first < expected and await self._is_another_log(batch, expected):
+            return False
         if expected is None or batch.first <= expected:
             return True
         gap = (expected, batch.first)
@@ -215,6 +243,26 @@ class Scorer:
         log.info("a gap in the log: reading it again", extra=where)
         await self._seek(batch.tp, expected)
         return False
+
+    async def _is_another_log(self, batch: Batch, expected: int) -> bool:
+        """Whether offsets went back since the log did; then it is begun anew, and the batch comes once more.
+
+        The consumer goes to the log's beginning when its position is no longer there, and says nothing.
+        """
+        try:
+            end = (await self._log_ends([batch.tp])).get(batch.tp, expected)
+        except (KafkaError, TimeoutError):
+            return False
+        if end >= expected:
+            return False
+        await self._checkpoint.attempt()  # what was scored of the old log is to be kept
+        async with self._checkpoint.lock:
+            if batch.epoch != self._epoch_of(batch.tp) or batch.tp not in self._next:
+                return True
+            self._forget(batch.tp)
+            self._begin(batch.tp, expected, end)
+        await self._seek(batch.tp, batch.first)
+        return True
 
     async def _score_records(self, tp: TP, records: Sequence[Any]) -> None:
         expected = self._next[tp]
@@ -246,7 +294,10 @@ class Scorer:
             self._hand_on(tp, records, 0, [self._outputs.dead_letter(dead)])
             return
         ingested = self._ingest(records)
+        void = self._engine.counters.void_fences
         alerts = self._engine.apply(tp.partition, ingested.batch)
+        if self._engine.counters.void_fences > void:
+            self._tell_shorter(tp)
         outputs = [self._outputs.alert(alert) for alert in alerts]
         outputs += [self._outputs.dead_letter(dead) for dead in ingested.dead]
         outputs += [self._outputs.rekeyed(record, account) for record, account in ingested.misplaced]

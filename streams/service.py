@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, cast
@@ -18,6 +18,7 @@ from streams import logs
 from streams.checkpoint import Checkpoint, Deliver
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
+from streams.housekeeping import Housekeeping
 from streams.metrics import Following, Metrics
 from streams.recovery import BatchRecovery, BatchTableManager
 from streams.scoring import Outputs, Scorer
@@ -97,6 +98,9 @@ class Service(faust.App):
             engine=self.engine,
             store=lambda: self.store,
             group=GroupOf(self),
+            housekeeping=Housekeeping(
+                store=lambda: self.store, latest=self.engine.latest, expiry_days=settings.state_expiry_days
+            ),
             deliver=self._deliver,
             state_topic=names.state,
             metrics=metrics,
@@ -114,6 +118,7 @@ class Service(faust.App):
             metrics=metrics,
             epoch_of=lambda tp: self.group_consumer.epoch_of(tp),
             seek=lambda tp, offset: self.group_consumer.seek(tp, offset),
+            log_ends=self._log_ends,
             learn_partitions=self._learn_partitions,
             fatal=self.fatal,
             settle_seconds=settle_seconds,
@@ -127,6 +132,7 @@ class Service(faust.App):
             (Following(metrics.cold_starts.labels(why="unreadable")), lambda: counters.unreadable_states),
             (Following(metrics.cold_starts.labels(why="encoder")), lambda: counters.encoder_changes),
             (Following(metrics.cold_starts.labels(why="expired")), lambda: counters.expired),
+            (Following(metrics.void_fences), lambda: counters.void_fences),
             (Following(metrics.forgotten), lambda: self.store.forgotten),
             (Following(metrics.late_writes), lambda: self.store.late_writes),
         ]
@@ -168,6 +174,11 @@ class Service(faust.App):
             reason = f"{self.names.requests} has {requests} partitions and {self.names.state} {state}"
             self.fatal(reason)
             raise RuntimeError(reason)
+
+    async def _log_ends(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """The offset that the next record of each partition will have."""
+        ends = await self.consumer.highwaters(*partitions)
+        return {tp: end for tp, end in ends.items() if end is not None}
 
     def warm_up(self) -> None:
         """Compile what scoring needs."""

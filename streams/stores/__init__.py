@@ -6,5 +6,6 @@ Both have the same methods beside Faust's own, and Faust calls only its own:
 - `raw_write(partition, states, offset)`: states that the changelog holds; None deletes. `offset` is the changelog
   offset up to which this store is complete with them, None when it must not move.
 - `raw_apply(partition, records)`: records of the changelog, in order; `newer` decides between two of one account.
+- `sweep(partition, count)`: the next `count` states of a partition, and after the last from the beginning again.
 - `accounts()`: how many states there are.
 """

@@ -31,6 +31,7 @@ class MemoryStore(memory.Store[bytes, bytes]):
         super().__init__(*args, **kwargs)
         self._max_accounts = max_accounts
         self._forgotten_waiting: dict[int, dict[bytes, bytes]] = {}
+        self._to_sweep: dict[int, list[bytes]] = {}
         self.forgotten = 0
         self.late_writes = 0
 
@@ -60,6 +61,13 @@ class MemoryStore(memory.Store[bytes, bytes]):
         self.late_writes += late
         self.raw_write(partition, changed, None)
 
+    def sweep(self, partition: int, count: int) -> dict[bytes, bytes]:
+        """The next states of a partition; each time around in the order of the first look."""
+        left = self._to_sweep.get(partition) or [key for key, of in self._key_partition.items() if of == partition]
+        states = {key: state for key in left[:count] if (state := self.raw_get(partition, key)) is not None}
+        self._to_sweep[partition] = left[count:]
+        return states
+
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
         """Accounts forgotten since the last call, with their last states."""
         return self._forgotten_waiting.pop(partition, {})
@@ -71,6 +79,7 @@ class MemoryStore(memory.Store[bytes, bytes]):
     def drop(self, partition: int) -> None:
         """Forget what is left to do for a partition; its states go when the next recovery is complete."""
         self._forgotten_waiting.pop(partition, None)
+        self._to_sweep.pop(partition, None)
 
     def _forget_longest_idle(self) -> None:
         while len(self.data) > self._max_accounts:

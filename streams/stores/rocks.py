@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 from faust.stores import rocksdb
@@ -23,6 +24,7 @@ class RocksStore(rocksdb.Store):
         super().__init__(*args, **kwargs)
         self.late_writes = 0
         self.forgotten = 0
+        self._swept_to: dict[int, bytes] = {}
 
     def accounts(self) -> int:
         """Number of states, as RocksDB estimates it: counting them would read everything."""
@@ -52,6 +54,14 @@ class RocksStore(rocksdb.Store):
         self.late_writes += late
         self.raw_write(partition, changed, records[-1].offset)
 
+    def sweep(self, partition: int, count: int) -> dict[bytes, bytes]:
+        """The next states of a partition, in the order of their keys."""
+        items = self._db_for_partition(partition).items(from_key=self._swept_to.pop(partition, None))
+        looked_at = list(islice(items, count + 1))
+        if len(looked_at) > count:
+            self._swept_to[partition], _ = looked_at.pop()
+        return {account: envelope for account, envelope in looked_at if account != self.offset_key}
+
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
         """Nothing: this store forgets no account."""
         return {}
@@ -60,4 +70,5 @@ class RocksStore(rocksdb.Store):
         """Nothing to give back."""
 
     def drop(self, partition: int) -> None:
-        """Nothing is left to do: Faust closes the database."""
+        """Forget how far a partition is swept; Faust closes its database."""
+        self._swept_to.pop(partition, None)

@@ -20,6 +20,7 @@ class World:
 
     def __init__(self) -> None:
         self.happened: list[Any] = []
+        self.metrics = Metrics()
         self.breaks_at = ""
         self.moves_at = ""
         self.refused = False
@@ -27,13 +28,14 @@ class World:
         self.saving: dict[bytes, bytes] = {}
         self.stored: dict[bytes, bytes | None] = {}
         self.forgotten: dict[bytes, bytes] = {}
+        self.can_go: dict[bytes, bytes] = {}
         self.offsets: dict[int, int] = {}
         self.point: int | None = -1
         self.end = 0
         self.now = 1
         self.checkpoint = Checkpoint(
-            engine=self, store=lambda: self, group=self, deliver=self.deliver, state_topic="state",
-            metrics=Metrics(), on_not_a_member=lambda: self.step("told"), interval_seconds=0.0, max_events=100,
+            engine=self, store=lambda: self, group=self, housekeeping=self, deliver=self.deliver, state_topic="state",
+            metrics=self.metrics, on_not_a_member=lambda: self.step("told"), interval_seconds=0.0, max_events=100,
             max_bytes=1000, max_states=100,
         )  # fmt: skip
         self.checkpoint.own(0, 10)
@@ -72,6 +74,10 @@ class World:
 
     def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
         self.forgotten.update(states)
+
+    # housekeeping, asked with what is committed
+    def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
+        return dict.fromkeys(committed, self.can_go)
 
     # the group
     def generation(self) -> int:
@@ -194,6 +200,21 @@ async def test_a_forgotten_account_that_is_back_is_not_deleted(world: World) -> 
     world.score(11, b"s1")
     await world.checkpoint.run()
     assert world.happened[2:4] == ["state b's1'", "state None"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_states_that_can_go_are_deleted_from_the_changelog_then_from_the_store(world: World, fails: bool) -> None:
+    world.stored = {b"idle": b"old", b"a": b"s0"}
+    world.can_go = {b"idle": b"old", b"a": b"s0"}  # of which one is active again
+    world.score(11, b"s1")
+    if fails:
+        world.breaks_at = "state None"
+        assert not await world.checkpoint.attempt()
+        assert world.stored == {b"idle": b"old", b"a": b"s0"}
+    assert await world.checkpoint.attempt()
+    assert world.happened[-3:] == ["state b's1'", "state None", "commit {0: 12}"]
+    assert world.stored == {b"idle": None, b"a": b"s1"}
+    assert world.metrics.registry.get_sample_value("stillwatch_deleted_states_total") == 1
 
 
 async def test_it_is_due_by_events_bytes_and_changed_states(world: World) -> None:
