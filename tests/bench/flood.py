@@ -1,9 +1,10 @@
 """A million account ids that nobody has seen before, in ten minutes: what it costs in memory, and who is forgotten.
 
     python -m tests.bench.flood [--accounts 1000000] [--known 5000] [--slab-rows 20000] [--max-accounts 100000]
+                                [--store memory|rocksdict]
 
-Records take the way of a worker with the memory store, but for the broker: bytes, `Ingest` with its partitioner, the
-engine, checkpoints into `MemoryStore`, deletions handed out. Beside the flood some known accounts go on: *busy* ones
+Records take the way of a worker, but for the broker: bytes, `Ingest` with its partitioner, the engine, checkpoints into
+the store, deletions handed out. Beside the flood some known accounts go on: *busy* ones
 send a request every now and then, *idle* ones sent one before it and none since.
 
 The bound. What a worker holds grows with settings, never with the number of accounts that were ever seen:
@@ -14,6 +15,7 @@ The bound. What a worker holds grows with settings, never with the number of acc
                                          those handed out for deletion; each at most half the slab and a batch
     100,000 x (account id + 250)         hashes of keys, for the partitioner
 
+With rocksdict nobody is forgotten; in place of the second line are its block cache and two write buffers of 16 MiB.
 A state has at most `state.MAX_BYTES` (about 4 KB); one of a single request has 200 to 300 bytes. A tenth is added for
 what the allocator cannot give back. The script ends with status 1 when more is taken than the bound says.
 """
@@ -27,8 +29,9 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -38,7 +41,10 @@ from detectors.baseline import load_default
 from detectors.engine import Engine
 from streams.ingest import Ingest
 from streams.service import SLAB_SHARE
+from streams.settings import load_settings
+from streams.state_table import WRITE_BUFFER_BYTES, Store
 from streams.stores.memory import MemoryStore
+from streams.stores.rocks import RocksStore
 from streams.transport.partitioner import CACHED_KEYS, positive_murmur2
 
 START_MS = 1_767_571_200_000
@@ -73,15 +79,16 @@ class Flood:
         Forgotten accounts that were handed out for deletion from the changelog.
     """
 
-    def __init__(self, *, slab_rows: int, max_accounts: int, batch: int = 2_000, total: int = 1_000_000) -> None:
-        name = SimpleNamespace(name="flood")
-        self.store = MemoryStore(
-            "memory://",
-            SimpleNamespace(),
-            name,
-            table_name="flood",
-            max_accounts=max_accounts,
-        )
+    def __init__(
+        self,
+        *,
+        slab_rows: int,
+        max_accounts: int,
+        batch: int = 2_000,
+        total: int = 1_000_000,
+        folder: Path | None = None,
+    ) -> None:
+        self.store = _memory_store(max_accounts) if folder is None else _rocks_store(folder)
         self.engine = Engine(load_default(), lookup=self.store.raw_get, capacity=slab_rows)
         encoder = self.engine.baseline.encoder
         self._ingest = Ingest(encoder=encoder, embedder=None, expected_partition=lambda key: positive_murmur2(key) % 1)
@@ -127,15 +134,37 @@ class Flood:
         return _Sent(self._offset, name.encode(), orjson.dumps(event), time_ms)
 
 
+def _memory_store(max_accounts: int) -> Store:
+    table: Any = SimpleNamespace(name="flood")
+    return MemoryStore("memory://", cast(Any, SimpleNamespace()), table, table_name="flood", max_accounts=max_accounts)
+
+
+def _rocks_store(folder: Path) -> Store:
+    app: Any = SimpleNamespace(conf=SimpleNamespace(tabledir=folder, table_key_index_size=1))
+    table: Any = SimpleNamespace(name="flood", is_global=True, use_partitioner=False)
+    options = {
+        "driver": "rocksdict",
+        "block_cache_size": load_settings().rocksdict_cache_mib * MEGABYTE,
+        "write_buffer_size": WRITE_BUFFER_BYTES,
+        "max_write_buffer_number": 2,
+    }
+    return RocksStore("rocksdb://", app, table, table_name="flood", options=options)
+
+
 def row_bytes() -> int:
     """Bytes of a row of the slab."""
     return int(account.DTYPE.itemsize)
 
 
-def bound_bytes(*, slab_rows: int, max_accounts: int, batch: int, state_bytes: int, name_bytes: int) -> int:
-    """What a worker's states may take in memory at most, when no state is larger than `state_bytes`."""
+def bound_bytes(
+    *, slab_rows: int, max_accounts: int, batch: int, state_bytes: int, name_bytes: int, store_bytes: int = 0
+) -> int:
+    """What a worker's states may take in memory at most, when no state is larger than `state_bytes`.
+
+    `max_accounts` 0 and `store_bytes` for a store on disk.
+    """
     unsaved = 3 * (int(slab_rows * SLAB_SHARE) + batch)
-    held = slab_rows * row_bytes() + (max_accounts + unsaved) * (state_bytes + ENTRY_BYTES)
+    held = slab_rows * row_bytes() + (max_accounts + unsaved) * (state_bytes + ENTRY_BYTES) + store_bytes
     return int(ALLOCATOR_SHARE * (held + CACHED_KEYS * (name_bytes + KEY_BYTES)))
 
 
@@ -152,12 +181,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--known", type=int, default=5_000)
     parser.add_argument("--slab-rows", type=int, default=20_000)
     parser.add_argument("--max-accounts", type=int, default=100_000)
+    parser.add_argument("--store", choices=("memory", "rocksdict"), default="memory")
     given = parser.parse_args(arguments)
+    with TemporaryDirectory() as folder:
+        return _run(given, Path(folder) if given.store == "rocksdict" else None)
+
+
+def _run(given: Any, folder: Path | None) -> int:
     batch, every = 2_000, 10_000
     warm = Flood(slab_rows=100, max_accounts=100)
     warm.request(f"warm-{i}" for i in range(1_000))
     before = resident_bytes()
-    flood = Flood(slab_rows=given.slab_rows, max_accounts=given.max_accounts, batch=batch, total=given.accounts)
+    flood = Flood(
+        slab_rows=given.slab_rows, max_accounts=given.max_accounts, batch=batch, total=given.accounts, folder=folder
+    )
     idle = [f"idle-{i:07}" for i in range(given.known)]
     busy = [f"busy-{i:07}" for i in range(given.known)]
     flood.request(idle)
@@ -173,6 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(given: Any, flood: Flood, batch: int, grown: int, took: float) -> int:
     sizes = {"slab_rows": given.slab_rows, "max_accounts": given.max_accounts, "batch": batch}
+    if given.store == "rocksdict":
+        cache = load_settings().rocksdict_cache_mib * MEGABYTE
+        sizes |= {"max_accounts": 0, "store_bytes": cache + 2 * WRITE_BUFFER_BYTES}
     bound = bound_bytes(**sizes, state_bytes=flood.largest_state, name_bytes=32)
     worst = bound_bytes(**sizes, state_bytes=state.MAX_BYTES, name_bytes=1_024)
     counters = flood.engine.counters
