@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+BUILD_REQUIREMENTS = PROJECT["build-system"]["requires"]
 
 
 def pinned(lock: str) -> dict[str, str]:
@@ -29,9 +31,12 @@ def normalised(requirement: str) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in the wheel, built as `pip install .` builds it."""
+    if missing := [name for name in BUILD_REQUIREMENTS if find_spec(name) is None]:
+        pytest.fail(f"{', '.join(missing)} builds the wheel and is not installed: `make dev` does it", pytrace=False)
     folder = tmp_path_factory.mktemp("wheel")
     build = "import hatchling.build, sys; hatchling.build.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", build, folder], cwd=ROOT, check=True, capture_output=True)
+    ran = subprocess.run([sys.executable, "-c", build, folder], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
     (built,) = folder.glob("*.whl")
     return zipfile.ZipFile(built).namelist()
 
