@@ -146,7 +146,7 @@ SHORT_LIVED = EngineOptions(finding_quiet_hours=6, state_expiry_days=0.4)
 
 
 def states_deleted(sizes: Sequence[int], capacity: int) -> tuple[list[bytes], int]:
-    """Alerts, and accounts that came back after their state was gone, of a run whose checkpoints delete all they can."""
+    """Alerts, and accounts that came back without a state, of a run that deletes all it can at each checkpoint."""
     store, alerts = Store(), []
     engine = Engine(BASELINE, SHORT_LIVED, lookup=store, capacity=capacity)
     batches = [part(LOG, begin, end) for begin, end in itertools.pairwise([0, *itertools.accumulate(sizes), len(LOG)])]

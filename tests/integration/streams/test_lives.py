@@ -1,0 +1,99 @@
+"""What becomes of states on a real Kafka: those of idle accounts go, and they outlive the requests topic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from streams.settings import load_settings
+from streams.topics import TopicNames, create_topics
+from tests.integration.streams.running import Request, Worker, request, request_counts, send, wait_done, wait_until
+
+NOW = int(time.time() * 1000)
+DAY = 86_400_000
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+async def topics(kafka: str, topic_prefix: str) -> TopicNames:
+    settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=1)
+    await create_topics(settings)
+    return TopicNames.of(settings)
+
+
+@pytest.fixture
+def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
+    """`start(store="memory")` starts a worker in the test's own group."""
+    workers: list[Worker] = []
+
+    def start_worker(**settings: Any) -> Worker:
+        given = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
+        workers.append(Worker(tmp_path, given | {"checkpoint_interval_seconds": 0.2} | settings))
+        return workers[-1]
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()
+
+
+async def test_states_of_idle_accounts_are_deleted_here_and_on_the_changelog(
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start
+) -> None:
+    worker = start(store="rocksdict", state_expiry_days=10)
+    worker.wait_ready()
+    for days_ago, accounts in ((25, 30), (15, 3), (0, 1), (0, 1)):
+        sent = [request(f"{days_ago}-{a}", NOW - days_ago * DAY) for a in range(accounts)]
+        await send(kafka, topics.requests, sent)
+        await wait_done(kafka, topic_prefix, topics.requests, 30, worker)
+    wait_until(lambda: worker.metric("stillwatch_deleted_states_total") == 30, 20, worker)
+    assert worker.stop() == 0
+    left = await request_counts(kafka, topics.state)
+    assert left == {"15-0": 1, "15-1": 1, "15-2": 1, "0-0": 2}
+
+    again = start(store="rocksdict", state_expiry_days=10)
+    again.wait_ready()
+    await send(kafka, topics.requests, [request("25-0", NOW)])
+    await wait_done(kafka, topic_prefix, topics.requests, 30, again)
+    assert again.stop() == 0
+    assert await request_counts(kafka, topics.state) == left | {"25-0": 1}
+
+
+def each(account: str, count: int) -> list[Request]:
+    return [request(account, NOW + k, id=f"{k}") for k in range(count)]
+
+
+async def test_when_the_requests_topic_is_made_anew_its_records_count_and_that_is_told(
+    kafka: str,
+    topics: TopicNames,
+    topic_prefix: str,
+    start: Start,
+    make_topics: Callable[..., Awaitable[None]],
+) -> None:
+    worker = start()
+    await send(kafka, topics.requests, each("a", 50))
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_topics([topics.requests])
+    await admin.close()
+    await make_topics(topics.requests, partitions=1)
+    await send(kafka, topics.requests, [*each("a", 20), *each("b", 3)])
+    worker = start()
+    wait_until(lambda: worker.metric("stillwatch_void_fences_total") == 1, 60, worker)
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    assert worker.log.count("the log is shorter than what was scored of it") == 1
+
+    # States of the new log stand against those of the old one, whose offsets were higher.
+    await send(kafka, topics.requests, [request("a", NOW + DAY, id="last")])
+    worker = start()
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    assert await request_counts(kafka, topics.state) == {"a": 71, "b": 3}

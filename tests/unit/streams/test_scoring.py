@@ -1,0 +1,174 @@
+"""The scorer between consumer and engine: what it does when the log under it is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from faust.types import TP
+
+from detectors import state
+from detectors.baseline import load_default
+from streams.checkpoint import Checkpoint
+from streams.detection import make_engine, make_ingest
+from streams.metrics import Metrics
+from streams.scoring import Outputs, Scorer
+from streams.settings import load_settings
+from streams.stores.memory import MemoryStore
+from streams.topics import TopicNames
+from streams.transport.batch import Batch
+from streams.transport.delivery import Delivered, Outgoing
+from streams.transport.partitioner import Partitioner
+
+SETTINGS = load_settings(slab_rows=16)
+BASELINE = load_default()
+INGEST = make_ingest(SETTINGS, BASELINE)
+NAMES = TopicNames.of(SETTINGS)
+REQUESTS = TP(NAMES.requests, 0)
+START = 1_700_000_000_000
+
+
+class Read(NamedTuple):
+    """A record as it is fetched."""
+
+    offset: int
+    value: bytes
+    topic: str = NAMES.requests
+    partition: int = 0
+    timestamp: int = -1
+    key: bytes | None = b"a"
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def log_of(count: int, first_time: int = START) -> list[Read]:
+    """A log of one account's requests, with offsets from 0."""
+    events = [{"account": "a", "time": first_time + k, "status": 429} for k in range(count)]
+    return [Read(offset, orjson.dumps(event)) for offset, event in enumerate(events)]
+
+
+class Consumer:
+    """Scorer, engine, checkpoint and store as they are; a consumer, a group and brokers that do as they are told."""
+
+    def __init__(self) -> None:
+        self.log: list[Read] = []
+        self.at = 0
+        self.epoch = 0
+        self.committed: int | None = None
+        self.store = MemoryStore(
+            "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
+        )
+        self.engine = make_engine(SETTINGS, BASELINE, self.store.raw_get)
+        metrics = Metrics()
+        self.checkpoint = Checkpoint(
+            engine=self.engine, store=lambda: self.store, group=self, housekeeping=self, deliver=self.deliver,
+            state_topic=NAMES.state, metrics=metrics, on_not_a_member=lambda: None, interval_seconds=0.0,
+            max_events=100, max_bytes=1000, max_states=100,
+        )  # fmt: skip
+        self.scorer = Scorer(
+            ingest=INGEST, engine=self.engine, checkpoint=self.checkpoint, metrics=metrics,
+            outputs=Outputs(NAMES, Partitioner(), metrics, redact=False), epoch_of=lambda tp: (0, self.epoch),
+            seek=self.seek, log_ends=self.log_ends, learn_partitions=self.learn_partitions, fatal=pytest.fail,
+            settle_seconds=1.0,
+        )  # fmt: skip
+
+    async def assign(self) -> None:
+        """Partition 0 comes to us; the position is the committed one, as far as the log goes."""
+        await self.scorer.assigned({REQUESTS: self.committed})
+        self.at = self.committed or 0
+
+    async def poll(self, count: int = 10) -> None:
+        """Fetch and score until the end; a position that is not in the log goes to its beginning."""
+        while self.at != len(self.log):
+            self.at = 0 if self.at > len(self.log) else self.at
+            batch = Batch(REQUESTS, self.log[self.at : self.at + count], (0, self.epoch))
+            self.at += len(batch.records)
+            await self.scorer.score(batch)
+
+    def requests(self) -> int:
+        """Requests that the stored state has counted."""
+        row = state.unseal(self.store.data[b"a"], BASELINE.encoder.hash)
+        return int(row["header"]["requests"][0])
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        self.epoch += 1
+        self.at = offset
+
+    async def log_ends(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        return dict.fromkeys(partitions, len(self.log))
+
+    async def learn_partitions(self) -> None:
+        """There is one."""
+
+    def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
+        return {}
+
+    def generation(self) -> int:
+        return 1
+
+    async def commit(self, offsets: Mapping[int, int]) -> bool:
+        self.committed = offsets[0]
+        return True
+
+    def restore_point(self, partition: int) -> int | None:
+        return None
+
+    def advance_restore_point(self, partition: int, offset: int) -> None:
+        """It is not known."""
+
+    async def deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+        return {(record.topic, record.partition): Delivered(0, 0, True) for record in records}
+
+
+@pytest.fixture
+async def consumer() -> Consumer:
+    made = Consumer()
+    made.log = log_of(35)
+    await made.assign()
+    await made.poll()
+    assert made.requests() == 35
+    return made
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    return [record for record in caplog.records if "the log is shorter" in record.message]
+
+
+async def test_a_log_that_goes_on_is_no_other_log(consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
+    consumer.log = log_of(50)
+    await consumer.assign()
+    await consumer.poll()
+    await consumer.seek(REQUESTS, 20)
+    await consumer.poll()
+    assert consumer.requests() == 50
+    assert (consumer.engine.counters.void_fences, told(caplog)) == (0, [])
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["at an assignment", "under the consumer"])
+async def test_every_record_of_a_log_made_anew_counts_and_that_is_told_once(
+    consumer: Consumer, caplog: pytest.LogCaptureFixture, again: bool
+) -> None:
+    consumer.log = log_of(25, START + 1000)
+    if again:
+        await consumer.assign()
+    await consumer.poll()
+    assert consumer.requests() == 35 + 25
+    assert consumer.committed == 25
+    assert consumer.engine.counters.void_fences == 1
+    assert len(told(caplog)) == 1
+    consumer.log = [*consumer.log, *log_of(40, START + 2000)[25:]]
+    await consumer.poll()
+    assert consumer.requests() == 35 + 40
+    assert len(told(caplog)) == 1
+
+
+async def test_a_group_that_lost_its_offsets_counts_nothing_twice(
+    consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer.committed = None
+    await consumer.assign()
+    await consumer.poll()
+    assert consumer.requests() == 35
+    assert (consumer.engine.counters.void_fences, told(caplog)) == (0, [])
