@@ -122,6 +122,8 @@ class Engine:
         self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
         self._report = Reporter(baseline, self.options.hash, share, float(self._policy["threshold"][0]))
         self._slab = np.zeros(capacity, account.DTYPE)
+        self._requests: NDArray[np.int64] = self._slab["header"]["requests"]
+        self._fences: NDArray[np.int64] = self._slab["header"]["offset"]
         self._referenced = np.zeros(capacity, np.uint8)
         self._owner: list[tuple[int, str] | None] = [None] * capacity
         self._free = list(range(capacity - 1, -1, -1))
@@ -188,10 +190,25 @@ class Engine:
         """
         self._log_ends[partition] = end
 
+    def erase(self, partition: int, name: str, offset: int) -> None:
+        """Forget all that an account did before `offset`; what it does behind it starts anew.
+
+        An account whose record has seen an event behind `offset` was erased before, and stays as it is.
+        """
+        slot = self._slots.setdefault(partition, {}).get(name)
+        if slot is None:
+            slot = self._admit(partition, name, set())
+        if self._fences[slot] < offset or self._requests[slot] == 0:
+            blank = np.zeros(1, account.DTYPE)
+            blank["header"]["log"], blank["header"]["offset"] = self._slab["header"]["log"][slot], offset
+            self._slab[slot] = blank[0]
+            self._dirty.setdefault(partition, set()).add(name)
+
     def snapshot(self, partition: int) -> list[tuple[bytes, bytes]]:
         """(account, envelope) of every state that changed since the last snapshot; they count as saved from here on.
 
-        Whoever fails to store them says so with `mark_dirty` before the next snapshot.
+        An envelope that `state.is_erased` stands for a stored state that is to be deleted. Whoever fails to store them
+        says so with `mark_dirty` before the next snapshot.
         """
         saving = self._spilled.pop(partition, {})
         slots = self._slots.get(partition, {})
@@ -291,12 +308,13 @@ class Engine:
         """Give an account a row: its stored record, or a blank one."""
         slot = self._free.pop() if self._free else self._evict(in_use)
         key = name.encode()
-        envelope = self._spilled.get(partition, {}).pop(key, None)
-        if envelope is not None:
+        held = self._spilled.get(partition, {}).pop(key, None)
+        if held is not None:
             self._dirty.setdefault(partition, set()).add(name)
         else:
-            envelope = self._saving.get(partition, {}).get(key) or self._lookup(partition, key)
-        row = self._unseal(envelope)
+            held = self._saving.get(partition, {}).get(key)
+        # Of an erased account the store may still have the old state.
+        row = self._unseal(self._lookup(partition, key) if held is None else held)
         if row["header"]["offset"][0] >= self._log_ends.get(partition, state.LAST_NUMBER):
             self._void_fence(row)
         self._slab[slot] = row[0]
@@ -306,15 +324,20 @@ class Engine:
         return slot
 
     def _unseal(self, envelope: bytes | None) -> NDArray[Any]:
+        row = np.zeros(1, account.DTYPE)
         if envelope is not None:
             try:
-                return state.unseal(envelope, self.baseline.encoder.hash)
+                if not state.is_erased(envelope):
+                    return state.unseal(envelope, self.baseline.encoder.hash)
+                row = state.blank_after(envelope)
             except state.EncoderChangedError:
                 self.counters.encoder_changes += 1
+                # Its fence stays, or the old state would be taken for the newer one.
+                row = state.blank_after(envelope)
             except state.StateError:
                 self.counters.unreadable_states += 1
         self.counters.cold_starts += 1
-        return np.zeros(1, account.DTYPE)
+        return row
 
     def _void_fence(self, row: NDArray[Any]) -> None:
         """The state is of another log: it carries on, with nothing seen of this one."""
@@ -350,8 +373,11 @@ class Engine:
         self._free.append(slot)
 
     def _seal(self, slot: int) -> bytes:
+        row = self._slab[slot : slot + 1]
+        if self._requests[slot] == 0:  # only what was erased holds no request
+            return state.seal_erased(row, self.baseline.encoder.hash)
         partition, _ = cast(tuple[int, str], self._owner[slot])
-        return state.seal(self._slab[slot : slot + 1], self.baseline.encoder.hash, self.latest(partition))
+        return state.seal(row, self.baseline.encoder.hash, self.latest(partition))
 
     def _count(self) -> None:
         counts, counters = self._counts, self.counters

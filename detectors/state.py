@@ -80,13 +80,37 @@ class Header(NamedTuple):
 
 def seal(row: NDArray[Any], encoder_hash: str, log_time: int = 0) -> bytes:
     """The envelope of one account's record, shape `(1,)`; `log_time` is the latest event time (ms) of its log."""
-    header = row["header"][0]
-    fence = (min(int(header["log"]), LAST_LOG) << FENCE_OFFSET_BITS) + int(header["offset"])
-    active_until = LAST_NUMBER if row["episode"]["is_open"][0] else max(int(header["last_time"]), log_time)
+    last_time = int(row["header"]["last_time"][0])
+    active_until = LAST_NUMBER if row["episode"]["is_open"][0] else max(last_time, log_time)
     raw = row.tobytes()
-    head = _HEADER.pack(MAGIC, VERSION, LAYOUT, bytes.fromhex(encoder_hash)[:8], fence, active_until, len(raw))
+    head = _head(row, encoder_hash, active_until, len(raw))
     payload = bytes(cramjam.lz4.compress_block(raw, store_size=False))
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+def seal_erased(row: NDArray[Any], encoder_hash: str) -> bytes:
+    """An envelope with nothing in it: an account was erased at the row's fence, and its stored state is to go."""
+    head = _head(row, encoder_hash, 0, 0)
+    return head + _CRC.pack(zlib.crc32(head))
+
+
+def is_erased(envelope: bytes) -> bool:
+    """Whether an envelope of ours is one of `seal_erased`."""
+    return len(envelope) == _OVERHEAD
+
+
+def blank_after(envelope: bytes) -> NDArray[Any]:
+    """A record, shape `(1,)`, that is blank but for the envelope's fence. Raises `StateError` as `header_of` does."""
+    header = header_of(envelope)
+    row = np.zeros(1, DTYPE)
+    row["header"]["log"], row["header"]["offset"] = header.fence >> FENCE_OFFSET_BITS, header.offset
+    return row
+
+
+def _head(row: NDArray[Any], encoder_hash: str, active_until: int, size: int) -> bytes:
+    header = row["header"][0]
+    fence = (min(int(header["log"]), LAST_LOG) << FENCE_OFFSET_BITS) + int(header["offset"])
+    return _HEADER.pack(MAGIC, VERSION, LAYOUT, bytes.fromhex(encoder_hash)[:8], fence, active_until, size)
 
 
 def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
@@ -160,7 +184,7 @@ def header_of(envelope: bytes) -> Header:
     StateError
         The envelope is damaged or foreign.
     """
-    if not _OVERHEAD < len(envelope) <= MAX_BYTES:
+    if not _OVERHEAD <= len(envelope) <= MAX_BYTES:
         raise StateError(f"a state has between {_OVERHEAD} and {MAX_BYTES} bytes, not {len(envelope)}")
     magic, version, layout, encoder, fence, active_until, size = _HEADER.unpack_from(envelope)
     if magic != MAGIC or version != VERSION:

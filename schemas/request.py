@@ -49,6 +49,7 @@ TEXT_PARTS: Final = frozenset({"text", "input_text"})
 _ACCOUNT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*$(?!\n)"
 
 # The bounds are checked in code, where they have a reason of their own.
+Account = Annotated[str, Meta(min_length=1, max_length=MAX_ACCOUNT_CHARACTERS, pattern=_ACCOUNT_PATTERN)]
 Time = Annotated[int, Meta(extra_json_schema={"minimum": EARLIEST_TIME, "exclusiveMaximum": LATEST_TIME})]
 Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS)]
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -90,7 +91,7 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     time: Time
-    account: Annotated[str, Meta(min_length=1, max_length=MAX_ACCOUNT_CHARACTERS, pattern=_ACCOUNT_PATTERN)]
+    account: Account
     id: Name | None = None
     org: Name | None = None
     end_user: Name | None = None
@@ -190,6 +191,21 @@ def _decode_repaired(value: bytes, error: Exception) -> RequestEvent:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as second:
                 error = second
     raise _rejected(error) from None
+
+
+def is_account(text: str) -> bool:
+    """Whether a text can be an account.
+
+    Examples
+    --------
+    >>> is_account("acct-17"), is_account(""), is_account(chr(7))
+    (True, False, False)
+    """
+    try:
+        msgspec.convert(text, Account)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _rejected(error: Exception) -> Rejected:

@@ -24,8 +24,9 @@ from typing import Protocol, cast
 
 from aiokafka.errors import KafkaError
 
+from detectors.state import is_erased
 from streams.metrics import Metrics
-from streams.stores.newer import deletion_headers
+from streams.stores.newer import deletion_headers, erasure_headers
 from streams.transport.delivery import Delivered, Outgoing
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ class Snapshots(Protocol):
     """What the checkpoint needs of the engine."""
 
     def snapshot(self, partition: int) -> list[tuple[bytes, bytes]]:
-        """States changed since the last call, marked clean. Until the next call the engine itself remembers them."""
+        """States changed since the last call, marked clean; one that `is_erased` is to be deleted.
+
+        Until the next call the engine itself remembers them.
+        """
 
     def mark_dirty(self, partition: int, accounts: Iterable[bytes]) -> None:
         """These states of the last snapshot were not saved."""
@@ -59,6 +63,8 @@ class States(Protocol):
     """What the checkpoint needs of the local store; `streams.stores` says what the methods mean."""
 
     def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None: ...  # noqa: D102
+
+    def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...  # noqa: D102
 
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]: ...  # noqa: D102
 
@@ -216,6 +222,13 @@ class Checkpoint:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def flush(self) -> None:
+        """Save all that is scored, due or not, and do not return before it is through, or the group refuses us."""
+        while any(owned.next_offset is not None for owned in self._partitions.values()):
+            if await self.attempt():
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
     async def attempt(self) -> bool:
         """Run a checkpoint; False when it failed and is worth another try."""
         try:
@@ -312,7 +325,10 @@ class Checkpoint:
     def _state_records(self, snapshots: Mapping[int, _Snapshot]) -> Iterable[Outgoing]:
         for partition, snapshot in snapshots.items():
             for account, state in snapshot.states.items():
-                yield Outgoing(self._state_topic, partition, account, state)
+                if is_erased(state):
+                    yield Outgoing(self._state_topic, partition, account, None, erasure_headers(state))
+                else:
+                    yield Outgoing(self._state_topic, partition, account, state)
             for account, state in {**snapshot.forgotten, **snapshot.idle}.items():
                 yield Outgoing(self._state_topic, partition, account, None, deletion_headers(state))
 
@@ -330,8 +346,11 @@ class Checkpoint:
         # Only if nobody else wrote in between: else a worker that lost the partition would skip its successor's states
         # when it gets the partition back.
         own = written.contiguous and restore_point is not None and written.first == restore_point + 1
-        states = {**snapshot.states, **dict.fromkeys(snapshot.idle)}
-        self._store().raw_write(partition, states, written.last if own else None)
+        store, erased = self._store(), {a: state for a, state in snapshot.states.items() if is_erased(state)}
+        states = {**snapshot.states, **dict.fromkeys(erased), **dict.fromkeys(snapshot.idle)}
+        store.raw_write(partition, states, written.last if own else None)
+        if erased:
+            store.note_erased(partition, erased)
         if own:
             self._group.advance_restore_point(partition, written.last)
         self._metrics.deleted_states.inc(len(snapshot.idle))

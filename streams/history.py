@@ -150,10 +150,10 @@ def _read_rows(
     refused: Counter[str] = Counter()
     events = 0
     for records in _batches(paths, limits, advance):
-        batch, dead, _ = reader(records)
-        events += len(batch)
-        refused.update(letter.reason.value for letter in dead)
-        for name, rows in rows_by_account(batch).items():
+        ingested = reader(records)
+        events += len(ingested.batch)
+        refused.update(letter.reason.value for letter in ingested.dead)
+        for name, rows in rows_by_account(ingested.batch).items():
             parts.setdefault(name, []).append(rows)
     accounts = {name: _in_one_log(rows) for name, rows in parts.items()}
     return History(encoder, accounts, events, refused, [_sha256(path) for path in paths])

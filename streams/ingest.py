@@ -23,6 +23,7 @@ from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, EventBatc
 from schemas.dead_letter import DeadLetterReason
 from schemas.origin import Origin, read_origin
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request, user_text
+from streams.orders import order_of
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +78,24 @@ class DeadLetter(NamedTuple):
     detail: str
 
 
+class Erasure(NamedTuple):
+    """An order to forget an account: all of it that came before this offset."""
+
+    account: str
+    offset: int
+
+
 class Ingested(NamedTuple):
-    """What came of some records: every one of them is in exactly one of the three."""
+    """What came of some records: every one of them is in exactly one of the four."""
 
     batch: EventBatch
     dead: list[DeadLetter]
     misplaced: list[tuple[Record, str]]
     """Records to send back to the topic under the account beside them, with `origin_of` in their headers."""
+
+    erasures: list[Erasure]
+    """Orders to forget accounts. They act at their place in the log: `streams.orders.runs` keeps them apart from
+    requests."""
 
 
 class _Content(NamedTuple):
@@ -136,12 +148,19 @@ class Ingest:
         self._default_model = embedding_model or encoder.model
 
     def __call__(self, records: Sequence[Record]) -> Ingested:
-        """Sort `records` into a batch in the order given, dead letters and misplaced ones. No record makes it raise."""
+        """Sort `records` into a batch in the order given and the rest. No record makes it raise."""
         dead: list[DeadLetter] = []
         misplaced: list[tuple[Record, str]] = []
         kept: list[Record] = []
         events: list[RequestEvent] = []
+        erasures: list[Erasure] = []
         for record in records:
+            if record.value is None and (account := order_of(record)) is not None:
+                if self._expected_partition is not None and self._is_misplaced(record, account):
+                    misplaced.append((record, account))
+                else:
+                    erasures.append(Erasure(account, record.offset))
+                continue
             try:
                 event = self._read(record)
                 if self._expected_partition is not None and self._is_misplaced(record, event.account):
@@ -156,7 +175,7 @@ class Ingest:
                 events.append(event)
         content = self._content(kept, events)
         dead += [DeadLetter(kept[row], bad.reason, bad.detail) for row, bad in sorted(content.refused.items())]
-        return Ingested(_batch(kept, events, content), dead, misplaced)
+        return Ingested(_batch(kept, events, content), dead, misplaced, erasures)
 
     def _read(self, record: Record) -> RequestEvent:
         if not record.value:

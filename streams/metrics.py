@@ -55,6 +55,9 @@ METRICS = {
         (),
         "States of accounts idle for longer than twice state_expiry_days, deleted from the store and the state topic.",
     ),
+    "erased": Metric(
+        "stillwatch_erased_accounts", Counter, "accounts", (), "Accounts erased by order (`stillwatch forget`)."
+    ),
     "late_writes": Metric(
         "stillwatch_late_state_writes",
         Counter,
@@ -117,6 +120,7 @@ class Metrics:
     accounts_ready: Gauge
     forgotten: Counter
     deleted_states: Counter
+    erased: Counter
     late_writes: Counter
     cold_starts: Counter
     void_fences: Counter

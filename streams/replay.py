@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from streams.orders import runs
+
 if TYPE_CHECKING:
     from detectors.engine import Engine
     from schemas.alert import Alert
@@ -55,6 +57,8 @@ class Summary:
     misplaced
         Records whose key or partition does not fit their account; the service sends them back properly keyed, and the
         replay scores that copy instead.
+    erased
+        Orders to forget an account that were met, and carried out as the service does.
     forgotten
         At least so many states were given up, because there were more accounts than may be kept: should one of these
         send again, it starts anew.
@@ -65,6 +69,7 @@ class Summary:
     alerts: int = 0
     dead: Counter[str] = field(default_factory=Counter)
     misplaced: int = 0
+    erased: int = 0
     forgotten: int = 0
 
 
@@ -105,8 +110,20 @@ class Replay:
         if partition != self._partition:
             self._end_partition()
             self._partition = partition
+        for run in runs(records):
+            self._feed_run(partition, run)
+        if self._engine.pending() > self._max_accounts:
+            # A replay stores nothing: the engine keeps what it cannot hold ready until it is asked for, and it is not
+            # asked but to let go of it.
+            self.summary.forgotten += max(0, len(self._engine.snapshot(partition)) - self._engine.accounts)
+
+    def _feed_run(self, partition: int, records: Sequence[Any]) -> None:
+        """Score requests, or carry out orders to forget accounts."""
         ingested = self._ingest(records)
         self.summary.records += len(records)
+        self.summary.erased += len(ingested.erasures)
+        for erasure in ingested.erasures:
+            self._engine.erase(partition, *erasure)
         self.summary.events += len(ingested.batch)
         self.summary.misplaced += len(ingested.misplaced)
         for dead in ingested.dead:
@@ -114,10 +131,6 @@ class Replay:
             if self._on_dead_letter is not None:
                 self._on_dead_letter(dead)
         self._give_out(self._engine.apply(partition, ingested.batch))
-        if self._engine.pending() > self._max_accounts:
-            # A replay stores nothing: the engine keeps what it cannot hold ready until it is asked for, and it is not
-            # asked but to let go of it.
-            self.summary.forgotten += max(0, len(self._engine.snapshot(partition)) - self._engine.accounts)
 
     def finish(self) -> Summary:
         """Close what is due at the end of the records; returns what was seen."""

@@ -18,6 +18,7 @@ from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN
 from streams.checkpoint import Checkpoint
 from streams.ingest import DeadLetter, Ingest, Record, origin_of
 from streams.metrics import Metrics
+from streams.orders import order_of, runs
 from streams.topics import TopicNames
 from streams.transport.batch import Batch, Epoch
 from streams.transport.delivery import Outgoing
@@ -214,10 +215,14 @@ class Scorer:
 
     async def score(self, batch: Batch) -> None:
         """Score a batch, unless it is void, and save when that is due; scoring waits until it is through."""
-        if self.ready and batch.epoch == self._epoch_of(batch.tp) and await self._follows(batch):
+        if self._is_valid(batch) and await self._follows(batch):
             self._checkpoint.starts_at(batch.tp.partition, batch.first)
-            await self._score_records(batch.tp, batch.records)
+            await self._score_records(batch)
             await self._checkpoint.keep_up()
+
+    def _is_valid(self, batch: Batch) -> bool:
+        """Whether a batch is ours to score: fetched since its partition last came, or was sought."""
+        return self.ready and batch.epoch == self._epoch_of(batch.tp)
 
     async def tick(self) -> None:
         """Save when that is due though nothing comes in. Called by a timer."""
@@ -264,10 +269,16 @@ class Scorer:
         await self._seek(batch.tp, batch.first)
         return True
 
-    async def _score_records(self, tp: TP, records: Sequence[Any]) -> None:
-        expected = self._next[tp]
-        new = [record for record in records if expected is None or record.offset >= expected]
+    async def _score_records(self, batch: Batch) -> None:
+        tp, expected = batch.tp, self._next[batch.tp]
+        new = [record for record in batch.records if expected is None or record.offset >= expected]
         for run in self._runs(tp, new):
+            if order_of(run[0]) is not None:
+                # What came before an order must never be read again: without the state that it erases, the account's
+                # last requests would be scored as those of a new one.
+                await self._checkpoint.flush()
+                if not self._is_valid(batch):
+                    return
             try:
                 self._score_run(tp, run)
             except Exception:
@@ -280,12 +291,11 @@ class Scorer:
                 return
 
     def _runs(self, tp: TP, records: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """All records at once, or one by one up to where scoring has failed before."""
+        """All records at once but for orders to forget, or one by one up to where scoring has failed before."""
         until = self._one_by_one.get(tp, -1)
         alone = [record for record in records if record.offset <= until]
         yield from ([record] for record in alone)
-        if together := records[len(alone) :]:
-            yield together
+        yield from runs(records[len(alone) :])
 
     def _score_run(self, tp: TP, records: Sequence[Any]) -> None:
         """Score consecutive records; either all of it counts or, when it raises, nothing of it was handed on."""
@@ -294,6 +304,10 @@ class Scorer:
             self._hand_on(tp, records, 0, [self._outputs.dead_letter(dead)])
             return
         ingested = self._ingest(records)
+        for erasure in ingested.erasures:
+            self._engine.erase(tp.partition, *erasure)
+            log.info("an account is erased on order", extra={"partition": tp.partition, "offset": erasure.offset})
+        self._metrics.erased.inc(len(ingested.erasures))
         void = self._engine.counters.void_fences
         alerts = self._engine.apply(tp.partition, ingested.batch)
         if self._engine.counters.void_fences > void:

@@ -91,7 +91,7 @@ async def create_topics(settings: Settings) -> dict[str, bool]:
     Raises `TopicsError` when the brokers refuse or cannot be reached.
     """
     made: dict[str, bool] = {}
-    async with _admin(settings) as admin:
+    async with admin_of(settings) as admin:
         for spec in topic_specs(settings):
             new = NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config)
             response = await admin.create_topics([new])
@@ -108,7 +108,7 @@ async def check_topics(settings: Settings) -> dict[str, int]:
     Raises `TopicsError` that names what is wrong and the command that puts it right.
     """
     names = TopicNames.of(settings)
-    async with _admin(settings) as admin:
+    async with admin_of(settings) as admin:
         counts = await _partition_counts(admin, names)
         missing = sorted(set(names) - set(counts))
         if missing:
@@ -119,7 +119,7 @@ async def check_topics(settings: Settings) -> dict[str, int]:
                 f"they must have the same number. Make {names.state} anew with `stillwatch topics create "
                 f"--partitions {counts[names.requests]}` after deleting it (accounts start anew)"
             )
-        policy = (await _topic_config(admin, names.state)).get("cleanup.policy")
+        policy = (await topic_config(admin, names.state)).get("cleanup.policy")
         # An administrator may keep us from reading configuration: then there is nothing to say.
         if policy is not None and "compact" not in policy:
             raise TopicsError(
@@ -134,7 +134,8 @@ async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) ->
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
-async def _topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+async def topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    """Settings of a topic; empty when we may not read them."""
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     config: dict[str, str] = {}
     for response in responses:
@@ -145,7 +146,7 @@ async def _topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> Any:
+async def admin_of(settings: Settings) -> Any:
     """An admin client; whatever Kafka says in between becomes a `TopicsError`."""
     admin = AIOKafkaAdminClient(**settings.client_options())
     # It logs each address it fails to reach; the error below says so once.

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from streams.cli import alerts, config, demo, explain, fit, produce, replay, schema, simulate, topics, worker
+from streams.cli import alerts, config, demo, explain, fit, forget, produce, replay, schema, simulate, topics, worker
 from streams.cli.failures import ListedCommands, run_guarded
 from streams.exit_codes import MEANINGS
 
@@ -35,6 +35,7 @@ app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)
 app.command("explain")(explain.explain)
 app.add_typer(topics.app, name="topics")
+app.command("forget")(forget.forget)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 

@@ -208,6 +208,8 @@ def _report(summary: Summary, source: str) -> None:
     ERR.print(plain(f"{source}: {summary.records} records, {summary.events} requests scored, {summary.alerts} alerts"))
     for reason, count in summary.dead.most_common():
         ERR.print(plain(f"  refused: {count} {reason}", "yellow"))
+    if summary.erased:
+        ERR.print(plain(f"  {summary.erased} orders to forget an account, carried out as the service does"))
     if summary.misplaced:
         text = f"  passed over: {summary.misplaced} records on another key or partition than their account's"
         ERR.print(plain(text, "yellow"))

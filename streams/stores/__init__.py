@@ -7,5 +7,8 @@ Both have the same methods beside Faust's own, and Faust calls only its own:
   offset up to which this store is complete with them, None when it must not move.
 - `raw_apply(partition, records)`: records of the changelog, in order; `newer` decides between two of one account.
 - `sweep(partition, count)`: the next `count` states of a partition, and after the last from the beginning again.
+- `note_erased(partition, states)`: these were deleted on order; a state that has not seen more is not taken over.
+- `take_forgotten(partition)`, `give_back_forgotten(partition, states)`: states that are gone here and are still to be
+  deleted from the changelog; those whose deletion failed.
 - `accounts()`: how many states there are.
 """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faust.stores import memory
 
+from detectors.state import fence_of
 from streams.logs import FAUST
-from streams.stores.newer import newest
+from streams.stores.newer import Erasures, newest
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class MemoryStore(memory.Store[bytes, bytes]):
         self._max_accounts = max_accounts
         self._forgotten_waiting: dict[int, dict[bytes, bytes]] = {}
         self._to_sweep: dict[int, list[bytes]] = {}
+        self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
         self.forgotten = 0
         self.late_writes = 0
 
@@ -57,7 +60,7 @@ class MemoryStore(memory.Store[bytes, bytes]):
     def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
         """Take over records of the changelog."""
         known = {record.key: self.raw_get(partition, record.key) for record in records}
-        changed, late = newest(records, known)
+        changed, late = newest(records, known, self._erasures[partition])
         self.late_writes += late
         self.raw_write(partition, changed, None)
 
@@ -68,9 +71,16 @@ class MemoryStore(memory.Store[bytes, bytes]):
         self._to_sweep[partition] = left[count:]
         return states
 
+    def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        """Accounts were erased on order, as these envelopes say: states that have not seen more must not come back."""
+        for account, state in states.items():
+            self._erasures[partition].note(account, fence_of(state))
+
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
-        """Accounts forgotten since the last call, with their last states."""
-        return self._forgotten_waiting.pop(partition, {})
+        """Accounts forgotten since the last call, and late states of erased ones, with those states."""
+        late = self._erasures[partition].take_late()
+        waiting = self._forgotten_waiting.pop(partition, {})
+        return waiting | {account: state for account, state in late.items() if account not in self.data}
 
     def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
         """Their deletion did not go through: to be taken again."""

@@ -10,6 +10,12 @@ from detectors.state import StateError, fence_of
 FENCE_HEADER = "stillwatch-fence"
 """On a deletion: the fence of the state it deletes, in decimal."""
 
+ERASED_HEADER = "stillwatch-erased"
+"""On a deletion: it was ordered, and a state up to its fence must not come back."""
+
+MAX_ERASURES = 100_000
+"""Erased accounts remembered for each partition, the latest ones; they take some 10 MB."""
+
 
 def supersedes(new: bytes | None, headers: Sequence[tuple[str, bytes | None]], old: bytes | None) -> bool:
     """Whether a changelog record replaces the state we have; `new` None deletes.
@@ -36,6 +42,11 @@ def deletion_headers(state: bytes) -> list[tuple[str, bytes]]:
         return []
 
 
+def erasure_headers(state: bytes) -> list[tuple[str, bytes]]:
+    """Headers of the record that deletes a state on order; `state` is the envelope that stands for it."""
+    return [*deletion_headers(state), (ERASED_HEADER, b"1")]
+
+
 def _deleted_fence(headers: Sequence[tuple[str, bytes | None]]) -> int:
     for name, value in headers:
         if name == FENCE_HEADER and value is not None:
@@ -43,17 +54,71 @@ def _deleted_fence(headers: Sequence[tuple[str, bytes | None]]) -> int:
     raise ValueError("a deletion without a fence deletes whatever there is")
 
 
-def newest(records: Sequence[Any], known: dict[bytes, bytes | None]) -> tuple[dict[bytes, bytes | None], int]:
+class Erasures:
+    """Accounts of a partition that were erased on order, so that a late write cannot bring them back.
+
+    A deletion leaves no fence in the store. So the fences of those that were ordered are remembered while the store
+    lives. A state that comes late is handed out to be deleted again: compaction would keep it, as the account's last
+    record, and drop the deletion before it. What is not covered: a late write that is read by a worker which never saw
+    the deletion, because compaction has already dropped it (the topic's `min.compaction.lag.ms` is well above any
+    pause of a worker). `stillwatch forget` once more deletes that too.
+    """
+
+    def __init__(self) -> None:
+        self._fences: dict[bytes, int] = {}
+        self._late: dict[bytes, bytes] = {}
+
+    def note(self, account: bytes, fence: int) -> None:
+        """An account was erased, with all that it did up to `fence`."""
+        self._fences[account] = max(fence, self._fences.pop(account, fence))
+        if len(self._fences) > MAX_ERASURES:
+            del self._fences[next(iter(self._fences))]
+
+    def read(self, record: Any) -> None:
+        """Take note of a deletion on the changelog, if it was ordered."""
+        if any(name == ERASED_HEADER for name, _ in record.headers):
+            try:
+                self.note(record.key, _deleted_fence(record.headers))
+            except ValueError:
+                return
+
+    def refuses(self, account: bytes, state: bytes) -> bool:
+        """Whether a state is of before its account was erased."""
+        fence = self._fences.get(account)
+        if fence is None:
+            return False
+        try:
+            late = fence_of(state) <= fence
+        except StateError:
+            return False
+        if late:
+            self._late[account] = state
+        return late
+
+    def take_late(self) -> dict[bytes, bytes]:
+        """States that were refused since the last call."""
+        late, self._late = self._late, {}
+        return late
+
+
+def newest(
+    records: Sequence[Any], known: dict[bytes, bytes | None], erasures: Erasures
+) -> tuple[dict[bytes, bytes | None], int]:
     """What a run of changelog records comes to, given the states known before, and how many came too late.
 
-    `known` needs an entry for each key that has a state; the result holds only what changes.
+    `known` needs an entry for each key that has a state; the result holds only what changes. `erasures` are those of
+    the partition.
     """
     changed: dict[bytes, bytes | None] = {}
     late = 0
     for record in records:
         old = changed[record.key] if record.key in changed else known.get(record.key)
-        if supersedes(record.value, record.headers, old):
+        if old is None and record.value is not None and erasures.refuses(record.key, record.value):
+            late += 1
+        elif supersedes(record.value, record.headers, old):
             changed[record.key] = record.value
+            if record.value is None:
+                erasures.read(record)
         else:
             late += 1
     return changed, late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -9,8 +10,9 @@ from typing import Any, cast
 from faust.stores import rocksdb
 from rocksdict import WriteBatch
 
+from detectors.state import fence_of
 from streams.logs import FAUST
-from streams.stores.newer import newest
+from streams.stores.newer import Erasures, newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
@@ -22,6 +24,8 @@ class RocksStore(rocksdb.Store):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
+        self._late_waiting: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.late_writes = 0
         self.forgotten = 0
         self._swept_to: dict[int, bytes] = {}
@@ -50,7 +54,7 @@ class RocksStore(rocksdb.Store):
         """Take over records of the changelog."""
         database = self._db_for_partition(partition)
         known = {record.key: database.get(record.key) for record in records}
-        changed, late = newest(records, known)
+        changed, late = newest(records, known, self._erasures[partition])
         self.late_writes += late
         self.raw_write(partition, changed, records[-1].offset)
 
@@ -62,12 +66,19 @@ class RocksStore(rocksdb.Store):
             self._swept_to[partition], _ = looked_at.pop()
         return {account: envelope for account, envelope in looked_at if account != self.offset_key}
 
+    def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        """Accounts were erased on order, as these envelopes say: states that have not seen more must not come back."""
+        for account, state in states.items():
+            self._erasures[partition].note(account, fence_of(state))
+
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
-        """Nothing: this store forgets no account."""
-        return {}
+        """Late states of erased accounts; this store forgets none by itself."""
+        late = self._late_waiting.pop(partition, {}) | self._erasures[partition].take_late()
+        return {account: state for account, state in late.items() if self.raw_get(partition, account) is None}
 
     def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
-        """Nothing to give back."""
+        """Their deletion did not go through: to be taken again."""
+        self._late_waiting[partition].update(states)
 
     def drop(self, partition: int) -> None:
         """Forget how far a partition is swept; Faust closes its database."""

@@ -46,7 +46,8 @@ def test_every_client_gets_in(
 ) -> None:
     settings = secured.settings(listener, topic_prefix=topic_prefix, group_id=topic_prefix, store="memory")
     requests = TopicNames.of(load_settings(topic_prefix=topic_prefix)).requests
-    count = len(events.read_bytes().splitlines())
+    lines = events.read_bytes().splitlines()
+    count, account = len(lines), orjson.loads(lines[0])["account"]
 
     assert "requests: created" in command(settings, "topics", "create", "--partitions", 2).out
     assert f"{requests}: 2 partitions" in command(settings, "topics", "check").out
@@ -54,15 +55,23 @@ def test_every_client_gets_in(
     worker = Worker(tmp_path, settings)
     try:
         asyncio.run(wait_done(secured.broker.bootstrap, topic_prefix, requests, 60, worker))
+        forgotten = command(settings, "forget", account)
+        assert (forgotten.code, forgotten.err) == (0, "")
+        assert f"{account} is erased" in forgotten.out
+        assert f"{topic_prefix}alerts" in forgotten.out
         assert worker.stop() == 0
     finally:
         worker.kill()
     assert "WARNING" not in worker.log
+    waiting = command(settings, "forget", account)
+    assert waiting.code == 1
+    assert f"{account} is not erased yet: no worker of group {topic_prefix} runs" in waiting.out
 
     live = command(settings, "alerts", "--json").out.splitlines()
     assert len(live) >= 2
     replayed = command(settings, "replay", "--topic", requests, "--no-close")
-    assert f"{count} records, {count} requests scored" in replayed.err
+    assert f"{count + 2} records, {count} requests scored" in replayed.err
+    assert "2 orders to forget an account" in replayed.err
     assert findings(replayed.out.splitlines()) == findings(live)
     simulated = command(settings, "simulate", "--to-topic", "--organic", 1, "--planted", 0, "--days", 3)
     assert simulated.code == 0
@@ -177,6 +186,7 @@ CLIENTS = {
     "produce": ("produce", "EVENTS"),
     "simulate": ("simulate", "--to-topic", "--organic", "1", "--planted", "0", "--days", "3"),
     "alerts": ("alerts",),
+    "forget": ("forget", "acct-17"),
     "replay": ("replay", "--topic", "stillwatch.requests"),
     "demo": ("demo", "--brokers", "BROKERS", "--organic", "1", "--planted", "0", "--days", "3"),
 }

@@ -97,8 +97,9 @@ class Request(NamedTuple):
     """A record to send; `partition` None: where its key belongs."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def request(account: str, time_ms: int, **fields: Any) -> Request:
@@ -120,7 +121,7 @@ async def send(kafka: str, topic: str, requests: Iterable[Request]) -> None:
     """Send records, and wait until the broker holds them."""
     async with producer_of(kafka) as producer:
         for sent in requests:
-            await producer.send(topic, sent.value, key=sent.key, partition=sent.partition)
+            await producer.send(topic, sent.value, key=sent.key, partition=sent.partition, headers=list(sent.headers))
 
 
 async def read(kafka: str, topic: str) -> list[Any]:

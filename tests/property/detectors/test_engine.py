@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from detectors.baseline import Baseline
 from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
-from detectors.state import header_of
+from detectors.state import header_of, is_erased
 from schemas.alert import Alert, encode_alert
 from tests.made_up import (
     DAY,
@@ -95,6 +95,13 @@ class Store:
 
     def __call__(self, partition: int, account: bytes) -> bytes | None:
         return self.states.get(account)
+
+    def keep(self, saved: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over a snapshot, and delete what was erased."""
+        for account, envelope in saved:
+            self.states[account] = envelope
+            if is_erased(envelope):
+                del self.states[account]
 
 
 @given(
@@ -243,3 +250,42 @@ def test_two_accounts_may_use_the_same_ids() -> None:
     engine.apply(0, stream_of({"a": a, "b": b}))
     assert engine.counters.events == 80
     assert engine.counters.duplicates == 0
+
+
+def of_account(log: EventBatch, name: str) -> EventBatch:
+    rows = [row for row, account in enumerate(log.accounts) if account == name]
+    return EventBatch([name] * len(rows), [log.ids[row] for row in rows], log.columns[rows])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(ACCOUNTS)), st.integers(1, len(LOG) - 1)), min_size=1, max_size=8),
+    st.integers(2, 16),
+    st.integers(1, 400),
+    st.lists(st.sampled_from(["stored", "failed", "none"]), min_size=1, max_size=6),
+)
+@settings(max_examples=15)
+def test_an_erased_account_is_as_one_that_comes_for_the_first_time(
+    orders: list[tuple[str, int]], capacity: int, size: int, checkpoints: list[str]
+) -> None:
+    store = Store()
+    engine = Engine(BASELINE, lookup=store, capacity=capacity)
+    places = sorted({0, len(LOG), *range(size, len(LOG), size), *(place for _, place in orders)})
+    told: list[bytes] = []
+    for number, (begin, end) in enumerate(itertools.pairwise(places)):
+        for name, place in orders:
+            if place == begin:
+                engine.erase(0, name, place)
+        told += bytes_of(engine, [part(LOG, begin, end)])
+        outcome = checkpoints[number % len(checkpoints)]
+        if outcome != "none":
+            saved = engine.snapshot(0)
+            engine.mark_dirty(0, [account for account, _ in saved if outcome == "failed"])
+            store.keep(saved if outcome == "stored" else [])
+
+    expected = []
+    for name in ACCOUNTS:
+        cuts = [0, *sorted(place for erased, place in orders if erased == name), len(LOG)]
+        for begin, end in itertools.pairwise(cuts):
+            expected += bytes_of(Engine(BASELINE), [of_account(part(LOG, begin, end), name)])
+    assert sorted(told) == sorted(expected)
+    assert engine.counters.fenced == 0

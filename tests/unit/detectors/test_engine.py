@@ -299,6 +299,103 @@ def test_a_fence_within_the_log_holds(baseline: Baseline) -> None:
     assert (engine.counters.void_fences, engine.counters.fenced, engine.counters.events) == (0, 30, 10)
 
 
+def test_an_erased_account_starts_anew_and_others_stay(baseline: Baseline) -> None:
+    log = stream_of({"a": listed(120, 1, account="a"), "b": listed(120, 2, account="b")})
+    place = int(log.columns["offset"][160])
+    engine = Engine(baseline)
+    told = engine.apply(0, part(log, 0, 160))
+    engine.erase(0, "a", place)
+    told += engine.apply(0, part(log, 160, 240))
+    untouched = Engine(baseline).apply(0, log)
+    after = Engine(baseline).apply(0, part(log, 160, 240))
+    before = Engine(baseline).apply(0, part(log, 0, 160))
+    assert [encode_alert(x) for x in told if x.account == "b"] == [
+        encode_alert(x) for x in untouched if x.account == "b"
+    ]
+    of_a = [encode_alert(x) for x in [*before, *after] if x.account == "a"]
+    assert of_a
+    assert [encode_alert(x) for x in told if x.account == "a"] == of_a
+
+
+def test_an_erased_account_is_deleted_by_the_next_snapshot_and_not_looked_up_until_then(baseline: Baseline) -> None:
+    log = alone(listed(60, 1))
+    before = Engine(baseline)
+    before.apply(0, part(log, 0, 40))
+    store = dict(before.snapshot(0))
+    engine = Engine(baseline, lookup=lambda partition, name: store.get(name))
+    place = int(log.columns["offset"][40])
+    engine.erase(0, "a", place)
+    ((name, erased),) = engine.snapshot(0)
+    assert (name, state.is_erased(erased), state.fence_of(erased)) == (b"a", True, place)
+    engine.mark_dirty(0, [b"a"])
+    assert engine.snapshot(0) == [(b"a", erased)]
+    assert engine.snapshot(0) == []
+    engine.mark_dirty(0, [b"a"])
+    engine.apply(0, part(log, 40, 50))
+    ((_, envelope),) = engine.snapshot(0)
+    assert state.unseal(envelope, baseline.encoder.hash)["header"]["requests"] == 10
+
+
+def test_an_order_read_again_erases_nothing_that_came_after_it(baseline: Baseline) -> None:
+    log = alone(listed(60, 1))
+    engine = Engine(baseline)
+    engine.apply(0, log)
+    engine.erase(0, "a", int(log.columns["offset"][40]))
+    ((_, envelope),) = engine.snapshot(0)
+    assert state.unseal(envelope, baseline.encoder.hash)["header"]["requests"] == 60
+
+
+def test_an_account_erased_in_a_log_made_anew_keeps_a_fence_above_that_of_the_old_log(baseline: Baseline) -> None:
+    log = alone(person(40, 1))
+    first = Engine(baseline)
+    first.apply(0, log)
+    stored = dict(first.snapshot(0))
+    engine = Engine(baseline, lookup=lambda partition, name: stored.get(name))
+    engine.log_ends_at(0, 5)
+    engine.erase(0, "a", 5)
+    ((_, erased),) = engine.snapshot(0)
+    assert state.is_erased(erased)
+    assert state.fence_of(erased) > state.fence_of(stored[b"a"])
+    engine.apply(0, part(log, 6, 10))
+    ((_, anew),) = engine.snapshot(0)
+    assert state.fence_of(anew) > state.fence_of(erased)
+    assert state.unseal(anew, baseline.encoder.hash)["header"]["requests"] == 4
+
+
+def test_after_another_encoder_the_new_state_has_the_higher_fence(baseline: Baseline) -> None:
+    log = alone(person(40, 1))
+    first = Engine(baseline)
+    first.apply(0, log)
+    ((_, old),) = first.snapshot(0)
+    row = state.unseal(old, baseline.encoder.hash)
+    row["header"]["log"] = 1
+    engine = Engine(baseline, lookup=lambda partition, name: state.seal(row, "ff" * 8))
+    engine.apply(0, part(log, 39, 40))
+    ((_, new),) = engine.snapshot(0)
+    assert engine.counters.encoder_changes == 1
+    assert state.header_of(new).fence >= state.fence_of(state.seal(row, "ff" * 8))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_erased_account_that_leaves_the_slab_stays_erased(baseline: Baseline, saved: bool) -> None:
+    log = alone(listed(60, 1))
+    store: dict[bytes, bytes] = {}
+    engine = Engine(baseline, lookup=lambda partition, name: store.get(name), capacity=2)
+    engine.apply(0, part(log, 0, 40))
+    store.update(engine.snapshot(0))
+    engine.erase(0, "a", int(log.columns["offset"][40]))
+    if saved:
+        assert [state.is_erased(saved) for _, saved in engine.snapshot(0)] == [
+            True
+        ]  # the store has not heard of it yet
+    others = stream_of({name: person(2, k, account=name) for k, name in enumerate("bcde")})
+    engine.apply(0, others)
+    engine.apply(0, part(log, 40, 60))
+    states = dict(engine.snapshot(0))
+    assert state.unseal(states[b"a"], baseline.encoder.hash)["header"]["requests"] == 20
+    assert engine.close_all() == []
+
+
 def test_a_flood_of_new_accounts_stays_within_the_slab(baseline: Baseline) -> None:
     engine = Engine(baseline, capacity=10)
     columns = np.zeros(500, EVENT_DTYPE)

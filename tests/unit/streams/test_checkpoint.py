@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from detectors import state
+from detectors.account import DTYPE
+from streams import checkpoint
 from streams.checkpoint import Checkpoint, NotAMember
 from streams.metrics import Metrics
 from streams.transport.delivery import Delivered, Outgoing
+
+BLANK = np.zeros(1, DTYPE)
+BLANK["header"]["offset"] = 11
+ERASED = state.seal_erased(BLANK, "00" * 8)
+"""Stands for the state of an account that an order at offset 11 has erased."""
 
 ALERT = Outgoing("alerts", 3, b"a", b"alert")
 
@@ -29,6 +38,8 @@ class World:
         self.stored: dict[bytes, bytes | None] = {}
         self.forgotten: dict[bytes, bytes] = {}
         self.can_go: dict[bytes, bytes] = {}
+        self.erased: dict[bytes, bytes] = {}
+        self.headers: list[Any] = []
         self.offsets: dict[int, int] = {}
         self.point: int | None = -1
         self.end = 0
@@ -68,6 +79,9 @@ class World:
     def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         self.stored.update(states)
 
+    def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        self.erased = dict(states)
+
     def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
         taken, self.forgotten = self.forgotten, {}
         return taken
@@ -100,6 +114,7 @@ class World:
         delivered = {}
         for record in records:
             self.step(f"{record.topic} {record.value!r}")
+            self.headers += record.headers
             first, self.end = self.end, self.end + (record.topic == "state")
             delivered[record.topic, record.partition] = Delivered(first, first, True)
         return delivered
@@ -223,3 +238,39 @@ async def test_it_is_due_by_events_bytes_and_changed_states(world: World) -> Non
     assert not world.checkpoint.due()
     world.checkpoint.scored(0, 13, 0, [ALERT._replace(value=b"x" * 2000)])
     assert world.checkpoint.due()
+
+
+@pytest.mark.parametrize("step", ["", "state None", "commit {0: 12}"])
+async def test_an_erased_account_is_deleted_with_the_place_up_to_which_it_is_gone(world: World, step: str) -> None:
+    world.stored = {b"a": b"s0"}
+    world.score(11, ERASED)
+    world.breaks_at = step
+    if step:
+        assert not await world.checkpoint.attempt()
+    await world.checkpoint.run()
+    assert world.stored == {b"a": None}
+    assert world.erased == {b"a": ERASED}
+    assert set(world.headers) == {("stillwatch-fence", b"11"), ("stillwatch-erased", b"1")}
+    assert world.offsets == {0: 12}
+
+
+async def test_flush_saves_what_is_not_due_and_tries_until_it_is_through(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "RETRY_SECONDS", 0.0)
+    world.checkpoint._interval_seconds = 3600.0
+    await world.checkpoint.flush()
+    assert world.happened == []
+    world.score(11, b"s1")
+    assert not world.checkpoint.due()
+    world.breaks_at = "state b's1'"
+    await world.checkpoint.flush()
+    assert world.offsets == {0: 12}
+    assert world.stored == {b"a": b"s1"}
+
+
+async def test_flush_ends_when_the_group_refuses_us(world: World) -> None:
+    world.refused = True
+    world.score(11, b"s1")
+    await world.checkpoint.flush()
+    assert world.happened == ["commit {0: 10}", "told"]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from detectors import account, state
+from streams.stores import newer
 from streams.stores.memory import MemoryStore
-from streams.stores.newer import FENCE_HEADER, deletion_headers, newest, supersedes
+from streams.stores.newer import FENCE_HEADER, Erasures, deletion_headers, erasure_headers, newest, supersedes
 
 ENCODER = "00" * 8
 
@@ -19,6 +20,12 @@ def state_at(fence: int) -> bytes:
     row = np.zeros(1, account.DTYPE)
     row["header"]["offset"], row["header"]["requests"] = fence, 1
     return state.seal(row, ENCODER)
+
+
+def erased_at(fence: int) -> bytes:
+    row = np.zeros(1, account.DTYPE)
+    row["header"]["offset"] = fence
+    return state.seal_erased(row, ENCODER)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +57,7 @@ def test_a_run_of_records_comes_to_its_newest_states() -> None:
     changed, late = newest(
         [record(b"a", state_at(7)), record(b"a", state_at(6)), record(b"b", state_at(1)), record(b"b", None)],
         {b"a": state_at(5), b"b": None},
+        Erasures(),
     )
     assert changed == {b"a": state_at(7), b"b": None}
     assert late == 1
@@ -77,3 +85,43 @@ def test_a_state_is_found_on_its_own_partition_only(store: MemoryStore) -> None:
     store.raw_write(2, {b"a": b"1"}, None)
     assert store.raw_get(2, b"a") == b"1"
     assert store.raw_get(1, b"a") is None
+
+
+def test_a_late_state_does_not_bring_an_erased_account_back(store: MemoryStore) -> None:
+    store.raw_apply(
+        0, [record(b"a", state_at(5)), record(b"a", None, erasure_headers(erased_at(9))), record(b"a", state_at(7))]
+    )
+    assert store.raw_get(0, b"a") is None
+    assert store.late_writes == 1
+    # It is deleted once more: compaction keeps the last record of a key.
+    assert store.take_forgotten(0) == {b"a": state_at(7)}
+    assert store.take_forgotten(0) == {}
+    store.raw_apply(0, [record(b"a", state_at(10))])
+    assert store.raw_get(0, b"a") == state_at(10)
+
+
+def test_what_an_erased_account_does_later_is_not_deleted_with_a_late_state(store: MemoryStore) -> None:
+    store.note_erased(0, {b"a": erased_at(9)})
+    store.raw_apply(0, [record(b"a", state_at(7)), record(b"a", state_at(10)), record(b"a", state_at(8))])
+    assert store.raw_get(0, b"a") == state_at(10)
+    assert store.take_forgotten(0) == {}
+
+
+@pytest.mark.parametrize("headers", [[("stillwatch-erased", b"1")], [], deletion_headers(state_at(9))])
+def test_only_an_ordered_deletion_with_a_fence_is_remembered(store: MemoryStore, headers: Any) -> None:
+    store.raw_apply(0, [record(b"a", None, headers), record(b"a", state_at(7))])
+    assert store.raw_get(0, b"a") == state_at(7)
+
+
+def test_a_state_that_cannot_be_read_is_the_engine_s_to_report(store: MemoryStore) -> None:
+    store.note_erased(0, {b"a": erased_at(9)})
+    store.raw_apply(0, [record(b"a", b"damaged")])
+    assert store.raw_get(0, b"a") == b"damaged"
+
+
+def test_erased_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newer, "MAX_ERASURES", 2)
+    erasures = Erasures()
+    for name in (b"a", b"b", b"c"):
+        erasures.note(name, 9)
+    assert [erasures.refuses(name, state_at(7)) for name in (b"a", b"b", b"c")] == [False, True, True]

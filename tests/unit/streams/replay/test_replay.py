@@ -11,6 +11,7 @@ import pytest
 from detectors.baseline import load_default
 from schemas.alert import encode_alert
 from schemas.dead_letter import DeadLetterReason
+from schemas.order import forget_headers
 from streams.detection import make_engine, make_ingest
 from streams.ingest import DeadLetter
 from streams.replay import FILE_PARTITION, FileRecord, Replay, Summary, file_batches
@@ -127,3 +128,24 @@ def test_at_the_end_a_finding_that_has_been_quiet_is_closed(lines: list[bytes], 
     closed = [alert for alert in alerts if alert["activity_name"] == "Close"]
     assert {alert["observables"][0]["value"] for alert in closed} == set(traffic.planted)
     assert all(alert["time"] == alert["finding_info"]["last_seen_time"] + 72 * 3_600_000 for alert in closed)
+
+
+@pytest.mark.parametrize("size", [1, 7, 2000])
+def test_an_order_to_forget_is_carried_out_at_its_place(lines: list[bytes], traffic: Simulation, size: int) -> None:
+    name = max(traffic.planted, key=lambda planted: traffic.planted[planted].requests)
+    key, partition = name.encode(), positive_murmur2(name.encode()) % PARTITIONS
+    own = [line for line, event in zip(lines, traffic.events, strict=True) if event["account"] == name]
+    half = len(own) // 2
+    # An order takes the offset between the halves.
+    records = [FileRecord("requests", partition, at + (at >= half), -1, key, line, ()) for at, line in enumerate(own)]
+    order = FileRecord("requests", partition, half, -1, key, None, tuple(forget_headers()))
+    astray = order._replace(partition=(partition + 1) % PARTITIONS)
+    log = [*records[:half], order, *records[half:]]
+
+    def alerts_of(log: list[FileRecord]) -> list[bytes]:
+        return run([(partition, log[at : at + size]) for at in range(0, len(log), size)], keyed=True)[0]
+
+    assert alerts_of(log) == alerts_of(records[:half]) + alerts_of(records[half:])
+    assert alerts_of(log) != alerts_of(records)
+    _, summary, dead = run([(partition, log), (astray.partition, [astray])], keyed=True)
+    assert (summary.erased, summary.misplaced, dead) == (1, 1, [])
