@@ -79,10 +79,10 @@ test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this 
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed on Python$$failed" >&2; exit 1; fi
 
-# Uncompiled, an event takes milliseconds: these are the tests that need few of them, six minutes on two cores.
+# Uncompiled, an event takes milliseconds: these are the tests that need few of them, five minutes of one core.
 .PHONY: coverage
 coverage: dev ## Measure how much of detectors and schemas tests reach, kernels uncompiled; fails below 95 %
-	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -p no:cacheprovider --cov=detectors --cov=schemas --cov-branch \
+	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -p no:cacheprovider --disable-warnings --cov=detectors --cov=schemas --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=95 \
 		detectors schemas tests/unit/detectors tests/unit/schemas tests/property/test_decoding.py \
 		$(addprefix tests/property/detectors/test_,arithmetic.py calibration.py memory.py state.py) \
