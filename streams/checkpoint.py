@@ -27,6 +27,7 @@ from aiokafka.errors import KafkaError
 from detectors.state import is_erased
 from streams.metrics import Metrics
 from streams.stores.newer import deletion_headers, erasure_headers
+from streams.stores.rocks import StoreError
 from streams.transport.delivery import Delivered, Outgoing
 
 log = logging.getLogger(__name__)
@@ -239,6 +240,8 @@ class Checkpoint:
         except (KafkaError, TimeoutError) as error:
             log.warning("checkpoint failed, scoring waits: %s", error)
             return False
+        except StoreError:
+            log.error("checkpoint given up: its records will be read again")
         return True
 
     async def final(self, seconds: float) -> None:

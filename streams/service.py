@@ -119,6 +119,7 @@ class Service(faust.App):
             epoch_of=lambda tp: self.group_consumer.epoch_of(tp),
             seek=lambda tp, offset: self.group_consumer.seek(tp, offset),
             log_ends=self._log_ends,
+            log_begins=self._log_begins,
             learn_partitions=self._learn_partitions,
             fatal=self.fatal,
             settle_seconds=settle_seconds,
@@ -180,6 +181,10 @@ class Service(faust.App):
         ends = await self.consumer.highwaters(*partitions)
         return {tp: end for tp, end in ends.items() if end is not None}
 
+    async def _log_begins(self, partition: TP) -> int:
+        """The offset of the first record that a partition still holds."""
+        return (await self.consumer.earliest_offsets(partition)).get(partition) or 0
+
     def warm_up(self) -> None:
         """Compile what scoring needs."""
         warm_up(self.settings, self._baseline)
@@ -219,9 +224,8 @@ class Service(faust.App):
         ends = await self.consumer.highwaters(*positions)
         lag = 0
         for tp, next_offset in positions.items():
-            if next_offset is None:
-                next_offset = await self.consumer.position(tp)
-            lag += max(0, (ends.get(tp) or 0) - (next_offset or 0))
+            passed = await self.group_consumer.passed(tp, next_offset or 0)
+            lag += max(0, (ends.get(tp) or 0) - passed)
         return lag
 
     def progress_at(self) -> float:
@@ -233,12 +237,12 @@ class Service(faust.App):
             self.recovery.last_progress_at,
         )
 
-    def fatal(self, reason: str) -> None:
+    def fatal(self, reason: str, code: ExitCode = ExitCode.BROKER) -> None:
         """End this worker: a bounded stop, then a hard exit. What is not saved will be read again."""
         if self.exit_code is not ExitCode.OK:
             return  # is ending already
         log.critical("%s", reason)
-        self.exit_code = ExitCode.BROKER
+        self.exit_code = code
         self.scorer.not_a_member()
         self.stop_worker()
 

@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryFile
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -24,6 +26,9 @@ from streams.settings import Settings, SettingsError, load_settings
 from streams.topics import TopicsError, check_topics
 
 log = logging.getLogger(__name__)
+
+DISK_TRY_BYTES = 1024 * 1024
+"""What RocksDB writes for a partition before the first state goes in, and some."""
 
 WATCHDOG_LOOKS = 10
 """How often within its time the watchdog looks."""
@@ -150,6 +155,8 @@ async def prepare(settings: Settings) -> ExitCode:
             log.error("brokers %s: %s", settings.brokers, failure)
             return ExitCode.BROKER
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if settings.store == "rocksdict":
+            _try_disk(settings.data_dir)
     except TopicsError as error:
         log.error("%s", error)
         return ExitCode.BROKER
@@ -157,6 +164,13 @@ async def prepare(settings: Settings) -> ExitCode:
         log.error("data_dir %s: %s", settings.data_dir, error)
         return ExitCode.USAGE
     return ExitCode.OK
+
+
+def _try_disk(folder: Path) -> None:
+    """Raise `OSError` when a database could not even be opened in a folder: RocksDB says so in many words."""
+    with TemporaryFile(dir=folder) as file:
+        file.write(bytes(DISK_TRY_BYTES))
+        file.flush()
 
 
 def run(settings: Settings) -> int:

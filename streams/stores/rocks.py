@@ -11,16 +11,22 @@ from faust.stores import rocksdb
 from rocksdict import WriteBatch
 
 from detectors.state import fence_of
+from streams.exit_codes import ExitCode
 from streams.logs import FAUST
 from streams.stores.newer import Erasures, newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
 
+class StoreError(OSError):
+    """The store on disk cannot be written; the worker was told to end."""
+
+
 class RocksStore(rocksdb.Store):
     """Faust's rocksdict store with raw access. Faust opens and closes the database of each partition."""
 
     logger = FAUST
+    app: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +54,13 @@ class RocksStore(rocksdb.Store):
                 batch.put(account, envelope)
         if offset is not None:
             batch.put(self.offset_key, str(offset).encode())
-        self._db_for_partition(partition).write(batch)
+        try:
+            self._db_for_partition(partition).write(batch)
+        except Exception as error:  # rocksdict has no type of its own
+            # A full disk, mostly. What is on it stays whole, and the changelog has all of it.
+            reason = f"data_dir {self.app.settings.data_dir}: the store of states cannot be written: {error}"
+            self.app.fatal(reason, ExitCode.USAGE)
+            raise StoreError(reason) from error
 
     def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
         """Take over records of the changelog."""

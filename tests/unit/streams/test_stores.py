@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from detectors import account, state
+from streams.exit_codes import ExitCode
 from streams.stores import newer
 from streams.stores.memory import MemoryStore
 from streams.stores.newer import FENCE_HEADER, Erasures, deletion_headers, erasure_headers, newest, supersedes
+from streams.stores.rocks import RocksStore, StoreError
 
 ENCODER = "00" * 8
 
@@ -125,3 +128,33 @@ def test_erased_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
     for name in (b"a", b"b", b"c"):
         erasures.note(name, 9)
     assert [erasures.refuses(name, state_at(7)) for name in (b"a", b"b", b"c")] == [False, True, True]
+
+
+class FullDatabase:
+    """A database whose disk has no room."""
+
+    def write(self, batch: object) -> None:
+        raise Exception("IO error: No space left on device: While appending to file")
+
+
+def test_a_store_on_a_full_disk_ends_the_worker_with_a_line_that_names_the_setting(tmp_path: Path) -> None:
+    told: list[tuple[str, ExitCode]] = []
+    app = SimpleNamespace(
+        settings=SimpleNamespace(data_dir=tmp_path),
+        conf=SimpleNamespace(tabledir=tmp_path, table_key_index_size=10),
+        fatal=lambda reason, code: told.append((reason, code)),
+    )
+    store = RocksStore(
+        "rocksdb://",
+        app,
+        SimpleNamespace(name="t"),
+        table_name="t",
+        driver="rocksdict",
+        options={"driver": "rocksdict"},
+    )
+    store._dbs[0] = FullDatabase()
+    with pytest.raises(StoreError, match="No space left"):
+        store.raw_write(0, {b"a": state_at(1)}, 5)
+    ((reason, code),) = told
+    assert reason.startswith(f"data_dir {tmp_path}: ")
+    assert code is ExitCode.USAGE
