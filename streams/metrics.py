@@ -31,6 +31,13 @@ METRICS = {
         ("why",),
         "Requests not counted: 'duplicate' (logged twice), 'fenced' (read again after a restart).",
     ),
+    "lost_records": Metric(
+        "stillwatch_lost_records",
+        Counter,
+        "records",
+        (),
+        "Records that retention deleted before they were read.",
+    ),
     "dead_letters": Metric(
         "stillwatch_dead_letters", Counter, "records", ("reason",), "Records sent to the dead-letter topic."
     ),
@@ -112,6 +119,7 @@ class Metrics:
     records: Counter
     scored: Counter
     skipped: Counter
+    lost_records: Counter
     dead_letters: Counter
     rekeyed: Counter
     findings: Counter

@@ -104,6 +104,8 @@ class Scorer:
         The consumer's.
     log_ends
         Asks the brokers for the offset that the next record of each partition will have.
+    log_begins
+        Asks them for that of the first record that a partition still holds.
     learn_partitions
         Asks the brokers for the number of partitions of every topic, and raises when they do not fit.
     fatal
@@ -123,6 +125,7 @@ class Scorer:
         epoch_of: Callable[[TP], Epoch],
         seek: Callable[[TP, int], Awaitable[None]],
         log_ends: Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]],
+        log_begins: Callable[[TP], Awaitable[int]],
         learn_partitions: Callable[[], Awaitable[None]],
         fatal: Callable[[str], None],
         settle_seconds: float,
@@ -135,6 +138,7 @@ class Scorer:
         self._epoch_of = epoch_of
         self._seek = seek
         self._log_ends = log_ends
+        self._log_begins = log_begins
         self._learn_partitions = learn_partitions
         self._fatal = fatal
         self._settle_seconds = settle_seconds
@@ -243,11 +247,25 @@ class Scorer:
         where = {"topic": batch.tp.topic, "partition": batch.tp.partition, "from": gap[0], "to": gap[1]}
         if self._accepted_gaps.get(batch.tp) == gap:
             log.info("the gap in the log is real: going on", extra=where)
+            await self._tell_lost(batch.tp, *gap)
             return True
         self._accepted_gaps[batch.tp] = gap
         log.info("a gap in the log: reading it again", extra=where)
         await self._seek(batch.tp, expected)
         return False
+
+    async def _tell_lost(self, tp: TP, expected: int, first: int) -> None:
+        """Count what retention deleted of a gap: all of it that lies before the log's beginning."""
+        try:
+            lost = min(await self._log_begins(tp), first) - expected
+        except (KafkaError, TimeoutError):
+            lost = 0
+        if lost > 0:
+            self._metrics.lost_records.inc(lost)
+            log.warning(
+                "records were deleted before they were read: this group was further behind than the topic's retention",
+                extra={"topic": tp.topic, "partition": tp.partition, "from": expected, "lost": lost},
+            )
 
     async def _is_another_log(self, batch: Batch, expected: int) -> bool:
         """Whether offsets went back since the log did; then it is begun anew, and the batch comes once more.

@@ -56,6 +56,7 @@ class TopicWindow:
         self._consumer = AIOKafkaConsumer(
             **settings.client_options(),
             enable_auto_commit=False,
+            isolation_level="read_committed",  # as the worker reads
             max_partition_fetch_bytes=max(1 << 20, settings.max_record_bytes + RECORD_HEADROOM_BYTES),
         )
         try:

@@ -90,10 +90,26 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Why overridden: a seek voids what was fetched before it and what is fetched while it runs."""
+        """Why overridden: a seek voids what was fetched before it and what is fetched while it runs.
+
+        And a group that begins at the end goes there here: the consumer's own reset is always to the earliest.
+        """
         self._epoch += 1
         await super().perform_seek()
+        if self.app.conf.consumer_auto_offset_reset == "latest":
+            await self._seek_new_to_end()
         self._epoch += 1
+
+    async def _seek_new_to_end(self) -> None:
+        new = [
+            tp
+            for tp in self.assignment()
+            if self._committed_offset[tp] is None and tp.topic not in self.app.tables.changelog_topics
+        ]
+        if new:
+            await self._thread.seek_wait(
+                {driver.ensure_aiokafka_TP(tp): end for tp, end in (await self.highwaters(*new)).items()}
+            )
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Why overridden: voids what was fetched of this partition (one epoch for all voided others' batches)."""
@@ -105,6 +121,16 @@ class BatchConsumer(driver.Consumer):
     async def _seek(self, partition: TP, offset: int) -> None:
         """Why overridden: stock seeks from the main thread, which races aiokafka's fetcher and kills it."""
         await self._thread.seek_wait({driver.ensure_aiokafka_TP(partition): offset})
+
+    async def passed(self, tp: TP, next_offset: int) -> int:
+        """The next offset after all that was scored up to `next_offset`, and that holds no record of ours.
+
+        Markers of transactions take offsets, and so do records of aborted ones and those that retention deleted.
+        """
+        delivered = self._read_offset[tp]
+        if delivered is not None and delivered >= next_offset:
+            return next_offset
+        return max(next_offset, await self.position(tp) or 0)
 
     # --- the loop
 

@@ -32,9 +32,16 @@ class FetchingThread(AIOKafkaConsumerThread):
     logger = FAUST
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Why overridden: `fetch_max_wait_ms=1500` is hard-coded."""
+        """Why overridden: what Faust does not let us set.
+
+        `fetch_max_wait_ms=1500` is hard-coded. What an aborted transaction wrote was never sent. And a position that is
+        no longer in the log, since retention was quicker, goes to the first record there is, whatever `start_at` says
+        for groups that begin: `latest` would pass over all that waits, and on the state topic over states.
+        """
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        consumer._isolation_level = "read_committed"
+        consumer._auto_offset_reset = "earliest"
         return consumer
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:

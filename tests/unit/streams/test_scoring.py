@@ -55,13 +55,14 @@ class Consumer:
     def __init__(self) -> None:
         self.log: list[Read] = []
         self.at = 0
+        self.begins = 0
         self.epoch = 0
         self.committed: int | None = None
         self.store = MemoryStore(
             "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
         )
         self.engine = make_engine(SETTINGS, BASELINE, self.store.raw_get)
-        metrics = Metrics()
+        self.metrics = metrics = Metrics()
         self.checkpoint = Checkpoint(
             engine=self.engine, store=lambda: self.store, group=self, housekeeping=self, deliver=self.deliver,
             state_topic=NAMES.state, metrics=metrics, on_not_a_member=lambda: None, interval_seconds=0.0,
@@ -70,8 +71,8 @@ class Consumer:
         self.scorer = Scorer(
             ingest=INGEST, engine=self.engine, checkpoint=self.checkpoint, metrics=metrics,
             outputs=Outputs(NAMES, Partitioner(), metrics, redact=False), epoch_of=lambda tp: (0, self.epoch),
-            seek=self.seek, log_ends=self.log_ends, learn_partitions=self.learn_partitions, fatal=pytest.fail,
-            settle_seconds=1.0,
+            seek=self.seek, log_ends=self.log_ends, log_begins=self.log_begins,
+            learn_partitions=self.learn_partitions, fatal=pytest.fail, settle_seconds=1.0,
         )  # fmt: skip
 
     async def assign(self) -> None:
@@ -82,7 +83,7 @@ class Consumer:
     async def poll(self, count: int = 10) -> None:
         """Fetch and score until the end; a position that is not in the log goes to its beginning."""
         while self.at != len(self.log):
-            self.at = 0 if self.at > len(self.log) else self.at
+            self.at = self.begins if self.at > len(self.log) else max(self.at, self.begins)
             batch = Batch(REQUESTS, self.log[self.at : self.at + count], (0, self.epoch))
             self.at += len(batch.records)
             await self.scorer.score(batch)
@@ -98,6 +99,9 @@ class Consumer:
 
     async def log_ends(self, partitions: Iterable[TP]) -> dict[TP, int]:
         return dict.fromkeys(partitions, len(self.log))
+
+    async def log_begins(self, partition: TP) -> int:
+        return self.begins
 
     async def learn_partitions(self) -> None:
         """There is one."""
@@ -172,3 +176,24 @@ async def test_a_group_that_lost_its_offsets_counts_nothing_twice(
     await consumer.poll()
     assert consumer.requests() == 35
     assert (consumer.engine.counters.void_fences, told(caplog)) == (0, [])
+
+
+async def test_records_that_retention_deleted_are_counted_once_and_told_of(
+    consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer.log = log_of(60)
+    consumer.begins = 50
+    await consumer.poll()
+    assert consumer.requests() == 35 + 10
+    assert consumer.metrics.lost_records._value.get() == 15
+    (line,) = [record for record in caplog.records if "deleted before they were read" in record.message]
+    assert line.levelname == "WARNING"
+
+
+async def test_a_gap_that_retention_did_not_make_loses_nothing(consumer: Consumer) -> None:
+    consumer.log = log_of(60)
+    consumer.log[35:40] = []  # markers of transactions
+    await consumer.scorer.score(Batch(REQUESTS, consumer.log[35:], (0, consumer.epoch)))
+    await consumer.scorer.score(Batch(REQUESTS, consumer.log[35:], (0, consumer.epoch)))
+    assert consumer.requests() == 35 + 20
+    assert consumer.metrics.lost_records._value.get() == 0
