@@ -21,7 +21,7 @@ help: ## Say what each target does
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "ARGS goes to the command behind demo, test*, bench and run: make test-fast ARGS='-k alert'"
+	@echo "ARGS goes to the command behind demo, test*, chaos, bench and run: make test-fast ARGS='-k alert'"
 
 # --- Run it
 
@@ -99,6 +99,10 @@ lint: dev ## Check style, formatting and types
 fmt: dev ## Format the code and repair what ruff can repair
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+.PHONY: chaos
+chaos: dev broker ## Kill, suspend and cut off workers and brokers; every record must come out right (ARGS=--list, --ci)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: bench
 bench: dev ## Measure requests a second on one core by stage, and bytes of state an account

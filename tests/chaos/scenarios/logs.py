@@ -1,0 +1,266 @@
+"""Logs that are not what a worker left: offsets expired, transactions, compaction, damaged states."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from tests.chaos.oracle import Violation
+from tests.chaos.stage import PARTITIONS, SESSION_SECONDS, Stage, scenario
+from tests.integration.streams.expected import expected_of
+from tests.integration.streams.running import Worker, read
+
+RATE = 600.0
+FIRST_PART = 0.3
+COMPACTION_SECONDS = 60.0
+IDLE_SECONDS = 15.0
+
+
+async def first_part(stage: Stage, share: float = FIRST_PART, name: str = "a") -> None:
+    """A worker works off the first part of the traffic, and is stopped."""
+    worker = stage.start(name)
+    await stage.until(stage.all_committed, 120, "the first part committed", worker)
+    await stage.terminate(worker)
+
+
+@scenario("expired-offset", ci=1, kills=1, store="rocksdict", strays=False)
+@scenario("expired-offset-latest", kills=1, store="memory", strays=False, settings={"start_at": "latest"})
+async def expired_offset(stage: Stage) -> None:
+    """Retention passed the commit: the worker resumes at the earliest record there is, and reports the gap."""
+    async with stage.feed() as feed:
+        if stage.settings.get("start_at") == "latest":
+            worker = stage.start()  # what it should see has to come after it has begun
+            await stage.ready(worker)
+            await feed.until(FIRST_PART)
+            await stage.until(stage.all_committed, 120, "the first part committed", worker)
+            await stage.terminate(worker)
+        else:
+            await feed.until(FIRST_PART)
+            await first_part(stage)
+        await feed.until(0.7)
+        lost = await delete_beyond_commit(stage)
+        worker = stage.start()
+        await stage.ready(worker)
+        await stage.until(stage.all_committed, 120, "the rest committed", worker)
+        await stage.until(
+            lambda: worker.metric("stillwatch_lost_records_total") == lost,
+            10,
+            f"a metric that tells of {lost} lost records",
+            worker,
+        )
+        if "deleted before they were read" not in worker.log:
+            raise Violation("no log line tells of the gap")
+        stage.figures["lost records"] = lost
+    await stage.finish(worker)
+
+
+async def delete_beyond_commit(stage: Stage) -> int:
+    """Delete some records that nobody has read, of each partition; how many offsets that are."""
+    committed, ends = await stage.committed(), stage.oracle.ends()
+    upto = {p: stage.rng.randrange(committed[p] + 1, ends[p]) for p in ends if committed[p] + 1 < ends[p]}
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(stage.names.requests, p): RecordsToDelete(offset) for p, offset in upto.items()}
+        )
+    finally:
+        await admin.close()
+    stage.oracle.never_seen |= {
+        value
+        for value, (partition, offset) in stage.oracle.places.items()
+        if committed[partition] <= offset < upto.get(partition, 0)
+    }
+    return sum(offset - committed[p] for p, offset in upto.items())
+
+
+@scenario("transactional-producer", ci=1, kills=4, store="memory", markers=2 * PARTITIONS)
+async def transactional_producer(stage: Stage) -> None:
+    """A producer that writes transactions, some of them aborted: these count for nothing, markers stop nothing."""
+    stage.settings["watchdog_seconds"] = IDLE_SECONDS * 0.6
+    async with stage.feed(RATE, abort_every=3) as feed:
+        for kill in range(stage.kills):
+            worker = stage.start()
+            feed.up_to((kill + 1) / (stage.kills + 1))
+            await stage.ready(worker)
+            await asyncio.sleep(stage.rng.uniform(0.0, 2.0))
+            stage.kill(worker)
+        worker = stage.start()
+    await stage.until(stage.all_committed, 120, "everything committed", worker)
+    await asyncio.sleep(IDLE_SECONDS)
+    if worker.process.poll() is not None:
+        raise Violation(f"an idle worker ended with {worker.process.returncode}: {worker.log[-1500:]}")
+    if lag := worker.metric("stillwatch_lag"):
+        raise Violation(f"stillwatch_lag says {lag:.0f} though everything is scored")
+    await stage.finish(worker)
+
+
+@scenario("changelog-ends-in-a-marker", ci=1, kills=1, store="memory")
+@scenario("changelog-ends-in-a-marker-rocksdict", kills=1, store="rocksdict")
+async def changelog_marker(stage: Stage) -> None:
+    """The changelog's last record is a transaction's marker, committed or aborted: recovery comes to its end."""
+    async with stage.feed() as feed:
+        await feed.until(FIRST_PART)
+        await first_part(stage)
+        for commit in (True, False):
+            await copy_states_in_transaction(stage, commit=commit)
+            worker = stage.start()
+            await stage.ready(worker, seconds=30)
+            await stage.terminate(worker)
+            stage.say(f"recovered behind a marker of a transaction that was {'committed' if commit else 'aborted'}")
+        await copy_states_in_transaction(stage, commit=True)
+        worker = stage.start()
+    await stage.finish(worker)
+
+
+async def copy_states_in_transaction(stage: Stage, *, commit: bool) -> None:
+    """Write the last record of each partition of the changelog once more, in a transaction."""
+    last = {record.partition: record for record in await read(stage.kafka.bootstrap, stage.names.state)}
+    producer = AIOKafkaProducer(
+        bootstrap_servers=stage.kafka.bootstrap, transactional_id=f"copies-of-{stage.names.state}"
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for partition, record in last.items():
+            await producer.send(stage.names.state, record.value, key=record.key, partition=partition)
+        await producer.flush()
+        await (producer.commit_transaction() if commit else producer.abort_transaction())
+    finally:
+        await producer.stop()
+
+
+@scenario("compaction-in-a-pause", kills=1, store="rocksdict")
+async def compaction(stage: Stage) -> None:
+    """The changelog is compacted while a worker is suspended, and while another one is stopped with its disk."""
+    await compact_eagerly(stage)
+    async with stage.feed(RATE) as feed:
+        suspended, other = stage.start("a"), stage.start("b")
+        await stage.ready(suspended, other)
+        await feed.until(FIRST_PART)
+        stage.did["SIGSTOP"] += 1
+        suspended.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(SESSION_SECONDS + 2)
+        await feed.until(0.5)
+        await stage.until(stage.all_committed, 120, "the second part committed", other)
+        await wait_compacted(stage, feed_more=lambda: feed.until(0.6))
+        suspended.process.send_signal(signal.SIGCONT)
+        await feed.until(0.7)
+        await stage.until(stage.all_committed, 120, "the third part committed", other)
+        await stage.terminate(other)  # its disk stays behind
+        await feed.until(0.85)
+        suspended = await alive(stage, suspended, "a")
+        await stage.until(stage.all_committed, 120, "the fourth part committed", suspended)
+        await wait_compacted(stage, feed_more=lambda: feed.until(0.9))
+        await stage.terminate(suspended)
+        other = stage.start("b")
+    await stage.finish(other)
+
+
+async def alive(stage: Stage, worker: Worker, name: str) -> Worker:
+    """The worker, or a new one of its name when it ended: a zombie may end rather than come back."""
+    return worker if worker.process.poll() is None else stage.start(name)
+
+
+async def compact_eagerly(stage: Stage) -> None:
+    """Make the brokers compact the changelog as soon as they can."""
+    config = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": "0",
+        "min.cleanable.dirty.ratio": "0.01",
+        "segment.ms": "1000",
+    }
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka.bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.names.state, config)])
+    finally:
+        await admin.close()
+
+
+async def wait_compacted(stage: Stage, feed_more: Callable[[], Awaitable[None]]) -> None:
+    """Wait until the changelog has far fewer records than offsets; it takes further records to close a segment."""
+    await feed_more()
+    await stage.until(lambda: _is_compacted(stage), COMPACTION_SECONDS, "compaction of the changelog")
+
+
+async def _is_compacted(stage: Stage) -> bool:
+    records = await read(stage.kafka.bootstrap, stage.names.state)
+    offsets = sum({record.partition: record.offset + 1 for record in records}.values())
+    stage.figures["changelog offsets / records"] = f"{offsets} / {len(records)}"
+    return bool(len(records) < offsets / 2)
+
+
+@scenario("damaged-states", ci=1, kills=1, store="memory")
+@scenario("damaged-states-rocksdict", kills=1, store="rocksdict")
+async def damaged_states(stage: Stage) -> None:
+    """States on the changelog that cannot be read: they are counted, and only their accounts start anew."""
+    async with stage.feed() as feed:
+        await feed.until(FIRST_PART)
+        await first_part(stage)
+        damaged = await damage_states(stage)
+        worker = stage.start()
+        await stage.ready(worker)
+        await feed.until(1.0)
+        await stage.until(stage.all_committed, 120, "the rest committed", worker)
+        counted = 'stillwatch_cold_starts_total{why="unreadable"}'
+        await stage.until(lambda: worker.metric(counted) == len(damaged), 10, f"a metric that tells of {len(damaged)}")
+        stage.figures["damaged states"] = len(damaged)
+        # What these accounts sent before is forgotten: as if it had never been.
+        stage.oracle.never_seen |= {
+            sent.value
+            for sent in stage.oracle.traffic[: round(FIRST_PART * len(stage.oracle.traffic))]
+            if sent.good and sent.account in damaged
+        }
+    await stage.finish(worker)
+
+
+async def damage_states(stage: Stage) -> set[str]:
+    """Write damaged states behind those of some accounts that go on and never have a finding."""
+    traffic = stage.oracle.traffic
+    split = round(FIRST_PART * len(traffic))
+    going_on = {s.account for s in traffic[:split] if s.good} & {s.account for s in traffic[split:] if s.good}
+    standing = {r.key.decode(): r for r in await read(stage.kafka.bootstrap, stage.names.state)}
+    honest = [account for account in sorted(going_on & standing.keys()) if not _has_finding(stage, account)]
+    chosen = stage.rng.sample(honest, len(DAMAGES))
+    producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap)
+    await producer.start()
+    try:
+        for account, damage in zip(chosen, DAMAGES, strict=True):
+            record = standing[account]
+            value = damage(record.value, stage.rng.randrange(len(record.value)))
+            await producer.send_and_wait(stage.names.state, value, key=record.key, partition=record.partition)
+    finally:
+        await producer.stop()
+    return set(chosen)
+
+
+def _has_finding(stage: Stage, account: str) -> bool:
+    own = [sent.request for sent in stage.oracle.traffic if sent.good and sent.account == account]
+    return bool(expected_of(own).findings)
+
+
+def _flipped(state: bytes, at: int) -> bytes:
+    return state[:at] + bytes([state[at] ^ 0x10]) + state[at + 1 :]
+
+
+def _older(state: bytes, _: int) -> bytes:
+    """The byte behind the magic is the version."""
+    return state[:4] + bytes([state[4] - 1]) + state[5:]
+
+
+DAMAGES: list[Callable[[bytes, int], bytes]] = [
+    _flipped,
+    _flipped,
+    _older,
+    lambda state, at: state[:at],
+    lambda state, at: state + state,
+    lambda state, at: b"",
+    lambda state, at: b"\x00" * 100_000,
+]
+"""A flipped bit, an older version, a truncated record, one that grew, an empty one, a large one."""

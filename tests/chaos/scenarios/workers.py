@@ -1,0 +1,143 @@
+"""Workers that are killed, told to stop, suspended and joined by others."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.chaos.stage import ASSIGNED, READY, SESSION_SECONDS, Stage, scenario
+from tests.integration.streams.running import Worker
+
+START_SECONDS = 6.0
+"""About what a worker takes to its first request: a kill at a random moment of it falls into any part of start-up."""
+
+MOMENTS = ("BatchRecovery]: Starting", "Joined group", ASSIGNED, "opening partition", "Restoring state", READY)
+"""What a worker says on its way: a kill right behind one of these falls into what is over in milliseconds."""
+
+RATE = 600.0
+
+
+async def kill_somewhen(stage: Stage, worker: Worker) -> None:
+    """SIGKILL at a random moment: of start-up, of recovery, or in the middle of batches and checkpoints."""
+    kind = stage.rng.choice(["any time", "behind a moment", "behind a moment", "scoring", "scoring"])
+    if kind == "any time":
+        await asyncio.sleep(stage.rng.uniform(0.0, START_SECONDS))
+    elif kind == "behind a moment":
+        moment, wait = stage.rng.choice(MOMENTS), stage.rng.uniform(0.0, 0.1)
+        await stage.until(lambda: moment in worker.log or READY in worker.log, 60, moment, worker)
+        await asyncio.sleep(wait)
+    else:
+        await stage.ready(worker)
+        await asyncio.sleep(stage.rng.uniform(0.0, 0.8))
+    stage.kill(worker)
+
+
+@scenario("killed-memory", kills=30, ci=6, store="memory")
+@scenario("killed-rocksdict", kills=30, ci=6, store="rocksdict")
+async def killed(stage: Stage) -> None:
+    """One worker, killed again and again while requests come in."""
+    async with stage.feed(RATE) as feed:
+        for kill in range(stage.kills):
+            feed.up_to((kill + 1) / (stage.kills + 1))
+            await kill_somewhen(stage, stage.start())
+            if (kill + 1) % 5 == 0:
+                stage.say(f"{kill + 1} of {stage.kills} kills, {feed.sent} records sent")
+        worker = stage.start()
+    await stage.finish(worker)
+
+
+@scenario("killed-dynamic", kills=4, store="memory", static=False)
+async def killed_dynamic(stage: Stage) -> None:
+    """The same without static membership: each successor waits until the group has given the dead one up."""
+    await killed(stage)
+
+
+@scenario("two-workers", kills=10, ci=4, store="memory")
+@scenario("two-workers-rocksdict", kills=10, store="rocksdict")
+@scenario("two-workers-dynamic", kills=8, store="memory", static=False)
+async def two_workers(stage: Stage) -> None:
+    """Two workers: SIGKILL, SIGTERM, SIGSTOP past the session (a zombie that wakes and writes), in random order."""
+    await mishaps(stage, ["a", "b"])
+
+
+@scenario("three-workers", kills=10, store="memory")
+async def three_workers(stage: Stage) -> None:
+    """Three workers: the same."""
+    await mishaps(stage, ["a", "b", "c"])
+
+
+async def mishaps(stage: Stage, names: list[str]) -> None:
+    """Something happens to one worker after the other, and it comes back."""
+    async with stage.feed(RATE) as feed:
+        running = {name: stage.start(name) for name in names}
+        await stage.ready(*running.values())
+        for done in range(stage.kills):
+            feed.up_to((done + 1) / (stage.kills + 1))
+            await asyncio.sleep(stage.rng.uniform(0.2, 2.0))
+            name = stage.rng.choice(names)
+            what = stage.rng.choice(["kill", "kill", "terminate", "freeze"])
+            stage.say(f"{done + 1} of {stage.kills}: {what} {name}, {feed.sent} records sent")
+            await befall(stage, running, name, what)
+    await stage.ready(*running.values())
+    await stage.finish(*running.values())
+
+
+async def befall(stage: Stage, running: dict[str, Worker], name: str, what: str) -> None:
+    """Let something happen to a worker, and see to it that one of its name runs afterwards."""
+    worker = running[name]
+    if what == "freeze":
+        await stage.freeze(worker, SESSION_SECONDS + stage.rng.uniform(2.0, 5.0))
+        return
+    if what == "kill" or worker.process.poll() is not None:
+        stage.kill(worker)
+        # Now and then long enough for the group to give its partitions to the others.
+        await asyncio.sleep(stage.rng.choice([0.0, 0.0, SESSION_SECONDS + 2.0]))
+    else:
+        await stage.terminate(worker)
+    running[name] = stage.start(name)
+
+
+@scenario("join-in-recovery", kills=4, ci=1, store="memory", organic=60)
+async def join_in_recovery(stage: Stage) -> None:
+    """Another worker joins in the middle of a restore, and the first one is killed in the next."""
+    async with stage.feed() as feed:
+        await feed.until(0.3)
+        worker = stage.start()
+        await stage.until(stage.all_committed, 120, "the first part committed", worker)
+        for join in range(stage.kills):
+            stage.kill(worker)
+            await feed.until(0.3 + 0.7 * (join + 1) / (stage.kills + 1))
+            worker = stage.start()
+            await stage.logged(worker, stage.rng.choice([ASSIGNED, "opening partition"]))
+            await asyncio.sleep(stage.rng.uniform(0.0, 0.3))
+            second = stage.start("b")
+            stage.did["join"] += 1
+            await stage.ready(worker, second)
+            await asyncio.sleep(stage.rng.uniform(0.0, 1.0))
+            await stage.terminate(second)
+            stage.say(f"{join + 1} of {stage.kills} joins")
+        await stage.ready(worker)
+    await stage.finish(worker)
+
+
+@scenario("rebalances", kills=20, store="memory", static=False)
+async def rebalances(stage: Stage) -> None:
+    """Workers join and leave without end: each time all partitions change hands."""
+    async with stage.feed(RATE) as feed:
+        constant = stage.start("a")
+        await stage.ready(constant)
+        guest: Worker | None = None
+        for done in range(stage.kills):
+            feed.up_to((done + 1) / (stage.kills + 1))
+            if guest is None:
+                guest = stage.start("b")
+                stage.did["join"] += 1
+                await stage.logged(guest, ASSIGNED)
+            else:
+                await asyncio.sleep(stage.rng.uniform(0.0, 1.5))
+                await stage.terminate(guest)
+                guest = None
+            if (done + 1) % 5 == 0:
+                stage.say(f"{done + 1} of {stage.kills} rebalances, {feed.sent} records sent")
+    left = [worker for worker in (constant, guest) if worker is not None]
+    await stage.ready(*left)
+    await stage.finish(*left)
