@@ -6,7 +6,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,10 @@ are counted after collapsing by these, and how often it happened stands under "r
 
 """
 
-COLUMNS = ("scenario", "seed", "result", "seconds", "faults", "records", "findings", "dead letters", "repeated", "more")
+COLUMNS = (
+    "scenario", "when (UTC)", "seed", "result", "seconds", "faults", "records", "findings", "dead letters", "repeated",
+    "more",
+)  # fmt: skip
 
 Verdict = Literal["held", "BROKEN", "skipped"]
 
@@ -40,6 +43,7 @@ class Run:
     did: Counter[str]
     figures: dict[str, Any]
     why: str = ""
+    when: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def cells(self) -> tuple[str, ...]:
         """The run as a row of `COLUMNS`."""
@@ -50,7 +54,8 @@ class Run:
         more = ", ".join(f"{name}: {value}" for name, value in figures.items())
         faults = ", ".join(f"{times} × {name}" for name, times in self.did.items())
         return (
-            self.name, str(self.seed), self.verdict, f"{self.seconds:.0f}", faults, *known, repeated,
+            self.name, f"{self.when:%Y-%m-%d %H:%M}", str(self.seed), self.verdict, f"{self.seconds:.0f}", faults,
+            *known, repeated,
             "; ".join(part for part in (more, self.why) if part),
         )  # fmt: skip
 
@@ -65,22 +70,41 @@ def summary(runs: Sequence[Run]) -> str:
 
 
 def write_results(runs: Sequence[Run], command: str) -> None:
-    """Put this command's runs at the top of RESULTS.md, and keep of earlier ones those of scenarios not run now."""
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    # Numbers of a machine that is not named say little.
+    """Put these runs into RESULTS.md, in place of what stood there of the same scenarios."""
+    played = {run.name for run in runs}
+    rows = [row for row in _standing_rows() if row[0] not in played] + [list(run.cells()) for run in runs]
+    rows.sort(key=lambda row: row[0])
+    # Numbers of a machine that is not described say little.
     machine = f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {platform.python_version()}"
-    kills = sum((run.did for run in runs), Counter[str]())
-    totals = ", ".join(f"{times} × {name}" for name, times in sorted(kills.items()))
-    text = [HEAD, f"{now}, `{command}`, {machine}. In all: {totals}.\n\n", table(run.cells() for run in runs)]
+    text = [
+        HEAD,
+        f"{len(rows)} runs: {_totals(rows)}. Last command: `{command}`, on {machine}.\n\n",
+        *map(_line, [COLUMNS, ["---"] * len(COLUMNS), *rows]),
+    ]
     RESULTS.write_text("".join(text))
 
 
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-    return "".join(
-        "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |\n" for row in lines
-    )
+def _standing_rows() -> list[list[str]]:
+    """Rows of the table in RESULTS.md, as far as they have today's columns."""
+    if not RESULTS.exists():
+        return []
+    lines = [line for line in RESULTS.read_text().splitlines() if line.startswith("| ")]
+    rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines]
+    return [row for row in rows if len(row) == len(COLUMNS) and row[0] not in (COLUMNS[0], "---")]
+
+
+def _totals(rows: Iterable[Sequence[str]]) -> str:
+    totals: Counter[str] = Counter()
+    for row in rows:
+        for fault in row[COLUMNS.index("faults")].split(", "):
+            times, _, name = fault.partition(" × ")
+            if name:
+                totals[name] += int(times)
+    return ", ".join(f"{times} × {name}" for name, times in sorted(totals.items()))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") or "-" for cell in cells) + " |\n"
 
 
 def _memory_gib() -> float:

@@ -107,7 +107,7 @@ async def join_in_recovery(stage: Stage) -> None:
             stage.kill(worker)
             await feed.until(0.3 + 0.7 * (join + 1) / (stage.kills + 1))
             worker = stage.start()
-            await stage.logged(worker, stage.rng.choice([ASSIGNED, "opening partition"]))
+            await stage.logged(worker, ASSIGNED)
             await asyncio.sleep(stage.rng.uniform(0.0, 0.3))
             second = stage.start("b")
             stage.did["join"] += 1
