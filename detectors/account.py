@@ -17,9 +17,12 @@ EPISODE_DTYPE = np.dtype(
         ("opened_requests", "<i8"),
         ("first_seen", "<i8"),
         ("last_seen", "<i8"),
-        ("reported_requests", "<i8"),  # covered requests when last reported
+        ("head", "<i8"),  # what kind of extraction it was last reported as
+        ("leaked", "<i8"),  # covered requests that belong to it; never falls
+        ("counted_requests", "<i8"),  # covered requests of the account when `leaked` was last counted
+        ("reported_leaked", "<i8"),
         ("reported_severity", "<i8"),
-        ("rise_time", "<i8"),  # when the evidence last began to rise above nothing
+        ("rise_time", "<i8"),  # when the account last looked organic
         ("rise_requests", "<i8"),
         ("peak", "<f8"),  # largest surprise within the episode
     ]

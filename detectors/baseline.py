@@ -50,10 +50,15 @@ class TailPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecisionPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights by pair, knot and statistic; the rivals' priors; the tails; quantiles of the organic accounts."""
+    """Weights by pair, knot and statistic; the rivals' priors; the tails; quantiles of people's accounts.
+
+    `service_repeats` are the expected repeats of each Zipf service at `rivals.ZIPF_N`: numbers rather than a formula,
+    since powers and exponentials differ from one CPU to the next.
+    """
 
     weights: dict[str, list[dict[str, float]]]
     priors: dict[str, float]
+    service_repeats: list[list[float]]
     tails: dict[str, TailPart]
     days_per_account: float
     accounts: int
@@ -105,7 +110,7 @@ class Baseline:
         Organic accounts behind the tails, and how many of them are distinct (accounts that share their texts count
         once): an account share below 1 / groups is extrapolated.
     quantiles
-        Statistic to an array of shape `(len(QUANTILE_LOOKS), len(QUANTILE_LEVELS))` over organic accounts.
+        Statistic to an array of shape `(len(QUANTILE_LOOKS), len(QUANTILE_LEVELS))` over people's accounts.
     """
 
     encoder: Encoder
@@ -148,6 +153,7 @@ class Baseline:
         return DecisionPart(
             weights=weights,
             priors={name: float(p) for name, p in zip(rivals.RIVALS, model["prior"][0], strict=True)},
+            service_repeats=model["zipf_repeats"][0].tolist(),
             tails=tails,
             days_per_account=self.days_per_account,
             accounts=self.accounts,
@@ -271,6 +277,10 @@ def _read_model(part: DecisionPart) -> NDArray[Any]:
             for name, weight in weights.items():
                 model["weight"][0, k, knot, columns[name]] = weight
     model["prior"][0] = [part.priors[name] for name in rivals.RIVALS]
+    repeats = np.array(part.service_repeats, np.float64)
+    if repeats.shape != model["zipf_repeats"][0].shape or not (np.isfinite(repeats) & (repeats >= 0.0)).all():
+        raise ValueError(f"service_repeats must be finite, not negative, shape {model['zipf_repeats'][0].shape}")
+    model["zipf_repeats"][0] = repeats
     if not (model["prior"] > 0.0).all():
         raise ValueError("a rival's prior must be above 0")
     for k, head in enumerate(rivals.HEADS):

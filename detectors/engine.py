@@ -32,6 +32,7 @@ Lookup = Callable[[int, bytes], bytes | None]
 CHANGES = 64
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+END_OF_TIME = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -242,16 +243,15 @@ class Engine:
             held.pop(partition, None)
 
     def close_all(self) -> list[Alert]:
-        """At the end of a bounded replay: the closings that are due by the latest event of each partition."""
+        """At the end of a bounded replay, which is the end of time: closes every open finding, at last seen + quiet."""
         alerts = []
         for partition, slots in sorted(self._slots.items()):
             waiting = self._spilled.get(partition, {})
             rows = {name: self._slab[slot : slot + 1] for name, slot in slots.items()}
             rows |= {key.decode(): self._unseal(envelope) for key, envelope in waiting.items()}
-            latest = self._latest.get(partition, 0)
             for name, row in sorted(rows.items()):
                 count = finding.close_if_due(
-                    row, 0, self.baseline.model[0], self._policy[0], latest, 0, self._changes, 0
+                    row, 0, self.baseline.model[0], self._policy[0], END_OF_TIME, 0, self._changes, 0
                 )
                 alerts += [self._report(change, name, "", partition) for change in self._changes[:count]]
         return alerts
@@ -263,6 +263,12 @@ class Engine:
         `score/HEAD`, each ratio as `ratio/HEAD/RIVAL`, `surprise` and `threshold`.
         """
         own = np.flatnonzero(np.array([a == name for a in batch.accounts], bool))
+        latest = np.maximum.accumulate(batch.columns["time"][own])
+        anew = np.flatnonzero(batch.columns["time"][own][1:] > latest[:-1] + self._policy["expiry_ms"][0]) + 1
+        return [line for life in np.split(own, anew) for line in self._trace_of(batch, life)]
+
+    def _trace_of(self, batch: EventBatch, own: NDArray[np.int64]) -> list[dict[str, float]]:
+        """The trace of an account between two expiries, from its rows in the batch."""
         row = np.zeros(1, account.DTYPE)
         looks = np.zeros((len(own) // 4 + 1, len(FEATURES)))
         at = np.zeros(len(looks), np.int64)

@@ -2,10 +2,11 @@
 
 All of it is a function of the account's own records, in their order: never of batches, the clock or partitioning. A
 finding opens at the look whose surprise passes the knob's threshold; it is updated when it gets worse (its severity
-rises) or when twice as much was seen since; it closes when its account has not looked like extraction for
-`quiet` (decided at the account's next record, dated last seen + quiet).
+rises) or when twice as much has leaked as was reported; it closes when its account has not looked like extraction for
+`quiet` (decided at the account's next record, dated last seen + quiet). What leaked is counted from where the account
+last looked organic, stretch by stretch, so it never falls and an honest stretch in between is left out.
 
-Severity is the volume that leaked since the evidence began to rise: medium, high from 500 requests on, critical from
+Severity is the volume that leaked: medium, high from 500 requests on, critical from
 2,000. Confidence is how far the surprise lies beyond the threshold: low, medium from a factor of 3 in the organic share
 on, high from a factor of 20.
 """
@@ -57,7 +58,7 @@ COUNTS = 5
 
 @kernel
 def severity_of(requests: Scalar) -> Scalar:
-    """Severity of that many covered requests since the evidence began to rise."""
+    """Severity of that many leaked requests."""
     if requests >= CRITICAL_REQUESTS:
         return CRITICAL
     return HIGH if requests >= HIGH_REQUESTS else MEDIUM
@@ -81,7 +82,9 @@ def _assess(row: Record, model: Record, change: Record) -> None:
 
 
 @kernel
-def _write(row: Record, model: Record, change: Record, kind: Scalar, event: Scalar, time: Scalar) -> None:
+def _write(
+    row: Record, model: Record, policy: Record, change: Record, kind: Scalar, event: Scalar, time: Scalar
+) -> None:
     """Fill in the rest of `change` and count it in the episode."""
     episode = row["episode"]
     episode["sequence"] += 1
@@ -89,7 +92,10 @@ def _write(row: Record, model: Record, change: Record, kind: Scalar, event: Scal
     change["event"] = event
     change["time"] = time
     change["severity"] = episode["reported_severity"]
-    change["head"] = calibration.leading_head(model, change["scores"])
+    change["confidence"] = confidence_of(episode["peak"], policy["threshold"])
+    if kind != CLOSE:
+        episode["head"] = calibration.leading_head(model, change["scores"])
+    change["head"] = episode["head"]
     change["rival"] = rivals.strongest_rival(model, change["ratios"][change["head"]])
 
 
@@ -115,8 +121,7 @@ def close_if_due(
     change = changes[k]
     _assess(row, model, change)
     episode["is_open"] = 0
-    change["confidence"] = confidence_of(episode["peak"], policy["threshold"])
-    _write(row, model, change, CLOSE, event, due)
+    _write(row, model, policy, change, CLOSE, event, due)
     changes["row"][k] = slab[slot]
     return 1
 
@@ -137,8 +142,6 @@ def look(
         episode["rise_requests"] = covered
     if surprise < policy["threshold"]:
         return 0
-    leaked = covered - episode["rise_requests"]
-    severity = severity_of(leaked)
     kind = UPDATE
     if episode["is_open"] == 0:
         kind = CREATE
@@ -149,16 +152,21 @@ def look(
         episode["opened_requests"] = covered
         episode["first_seen"] = episode["rise_time"] if episode["rise_requests"] > 0 else row["header"]["first_time"]
         episode["peak"] = surprise
-        episode["reported_severity"] = severity
+        episode["leaked"] = 0
+        episode["counted_requests"] = 0
+        episode["reported_leaked"] = 0
+        episode["reported_severity"] = MEDIUM
+    episode["leaked"] += covered - max(episode["rise_requests"], episode["counted_requests"])
+    episode["counted_requests"] = covered
     episode["last_seen"] = max(episode["last_seen"], time) if kind == UPDATE else time
     episode["peak"] = max(episode["peak"], surprise)
-    doubled = leaked >= 2 * (episode["reported_requests"] - episode["rise_requests"])
+    severity = severity_of(episode["leaked"])
+    doubled = episode["leaked"] >= 2 * episode["reported_leaked"]
     if kind == UPDATE and severity <= episode["reported_severity"] and not doubled:
         return 0
     episode["reported_severity"] = max(severity, episode["reported_severity"])
-    episode["reported_requests"] = covered
-    change["confidence"] = confidence_of(episode["peak"], policy["threshold"])
-    _write(row, model, change, kind, event, time)
+    episode["reported_leaked"] = episode["leaked"]
+    _write(row, model, policy, change, kind, event, time)
     changes["row"][k] = slab[slot]
     return 1
 

@@ -139,7 +139,7 @@ def fit(
         float(np.mean(days)),
         len(events),
         fold.groups,
-        _quantiles(organic),
+        _quantiles([o.looks for o in organic if o.kind == "person"]),
         msgspec.structs.replace(provenance or Provenance(), kinds=dict(sorted(kinds.items()))),
     )
     return FitReport(
@@ -318,15 +318,17 @@ def _groups(accounts: Sequence[Events]) -> NDArray[np.int64]:
     return np.array([root(i) for i in range(len(accounts))])
 
 
-def _quantiles(organic: Sequence[_Organic]) -> dict[str, Floats]:
-    """Each statistic's quantiles over organic accounts near each of `QUANTILE_LOOKS` requests."""
+def _quantiles(persons: Sequence[Floats]) -> dict[str, Floats]:
+    """Each statistic's quantiles over people's accounts at each of `QUANTILE_LOOKS` requests.
+
+    Over people alone: services and jobs are as memoryless as a list, and are told from it by other means.
+    """
     tables: dict[str, Floats] = {name: np.zeros((len(QUANTILE_LOOKS), len(QUANTILE_LEVELS))) for name in FEATURES}
     filled: Floats | None = None
     for row, requests in enumerate(QUANTILE_LOOKS):
-        at = [o.looks[o.looks[:, F["n"]] == requests] for o in organic]
-        looks = np.concatenate(at)
+        looks = np.concatenate([own[own[:, F["n"]] == requests] for own in persons])
         if len(looks) >= 10 or filled is None:
-            filled = looks if len(looks) else np.concatenate([o.looks for o in organic])
+            filled = looks if len(looks) else np.concatenate(persons)
         for name in FEATURES:
             tables[name][row] = np.quantile(filled[:, F[name]], QUANTILE_LEVELS)
     return tables

@@ -1,7 +1,7 @@
 """From a step of a finding to the alert that an analyst reads.
 
 The text says what the account did, compared with whom, since when, and what would have made it innocent; the numbers
-behind each sentence stand in the evidence, beside the quantiles of organic accounts with about as long a history. No
+behind each sentence stand in the evidence, beside the quantiles of people's accounts with about as long a history. No
 prompt comes near this module: all it knows are the record's numbers.
 """
 
@@ -66,8 +66,10 @@ ALWAYS_QUOTED = ("window_repeats", "short", "breadth", "novelty", "fresh")
 INNOCENT = {
     "person": "A person would follow up on earlier requests and come back to old topics.",
     "service": "A service would see its popular questions again.",
-    "batch": "A batch job would get short answers, or name its endpoint.",
+    "batch": "A batch job would get short answers.",
 }
+
+NAMES = {"person": "a person", "service": "a service with many users", "batch": "a batch job"}
 
 
 def utc(milliseconds: int) -> str:
@@ -111,12 +113,12 @@ class Reporter:
         `request_id` is the own id of the request that decided it, quoted except for a closing, which no request causes.
         """
         row, x = change["row"], change["features"]
-        header, episode = row["header"], row["episode"]
+        episode = row["episode"]
         head = rivals.HEADS[int(change["head"])]
         activity = ocsf.Activity(int(change["kind"]))
         uid = finding_uid(name, int(episode["number"]), int(episode["opened_time"]), int(episode["opened_requests"]))
         sequence = int(episode["sequence"])
-        leaked = int(header["covered"] - episode["rise_requests"])
+        leaked = int(episode["leaked"])
         first, last = int(episode["first_seen"]), int(episode["last_seen"])
         title = f"Possible model extraction: {HEAD_TITLES[head.split('+')[0]]}"
         return ocsf.Alert(
@@ -124,7 +126,7 @@ class Reporter:
             time=int(change["time"]),
             severity_id=ocsf.Severity(int(change["severity"])),
             confidence_id=ocsf.Confidence(int(change["confidence"])),
-            message=f"{leaked} requests since {utc(first)}: {self._why(change)}",
+            message=self._message(change, leaked),
             count=leaked,
             start_time=first,
             end_time=last,
@@ -158,6 +160,14 @@ class Reporter:
             },
         )
 
+    def _message(self, change: Any, leaked: int) -> str:
+        """The alert in a line."""
+        episode = change["row"]["episode"]
+        first = utc(int(episode["first_seen"]))
+        if change["kind"] == finding.CLOSE:
+            return f"closed: {leaked} requests from {first} to {utc(int(episode['last_seen']))}, quiet since"
+        return f"{leaked} requests since {first}: {self._why(change)}"
+
     def _why(self, change: Any) -> str:
         """One clause a rejected rival."""
         x = change["features"]
@@ -168,14 +178,20 @@ class Reporter:
         }
         if rivals.HEADS[int(change["head"])] == "sorted":
             words["person"] = (
-                f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, yet {100.0 * x[F['near']]:.0f} % "
-                f"near an earlier one; lengths in order, {x[F['vn_length']]:.2f})"
+                f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, and their lengths in order, "
+                f"{x[F['vn_length']]:.2f})"
             )
         return ", ".join(words[rival] for rival in rivals.RIVALS)
 
     def _describe(self, change: Any, leaked: int) -> str:
         x, row = change["features"], change["row"]
         header, episode = row["header"], row["episode"]
+        if change["kind"] == finding.CLOSE:
+            return (
+                f"The account sent {leaked} requests that looked like a list being worked off, from "
+                f"{utc(int(episode['first_seen']))} to {utc(int(episode['last_seen']))}. It has not looked so since; "
+                "the statistics are those of its latest requests."
+            )
         rival = rivals.RIVALS[int(change["rival"])]
         ratio = float(change["ratios"][int(change["head"])][int(change["rival"])])
         requests = float(x[F["n"]])
@@ -185,14 +201,12 @@ class Reporter:
             f"Since {utc(int(episode['first_seen']))} the account sent {leaked} requests that look like a list being "
             f"worked off ({int(header['requests'])} requests in all since {utc(int(header['first_time']))}).",
             f"Compared with every organic explanation: {self._why(change)}.",
-            f"Organic accounts of this length have an order of {vn1[0]:.2f} to {vn1[4]:.2f} of chance (5 % to 95 %).",
-            f"The organic explanation hardest to reject is a {rival}: the traffic is e^{ratio:.1f} times likelier "
+            f"People's accounts of this length have an order of {vn1[0]:.2f} to {vn1[4]:.2f} of chance (5 % to 95 %).",
+            f"The organic explanation hardest to reject is {NAMES[rival]}: the traffic is e^{ratio:.1f} times likelier "
             f"under extraction. {INNOCENT[rival]}",
             f"Of organic accounts, {100.0 * share:.2g} % ever look so much like extraction; the knob allows "
             f"{100.0 * self._allowed_share:.2g} %{', by extrapolation' if self._extrapolated else ''}.",
         ]
-        if change["kind"] == finding.CLOSE:
-            sentences.insert(0, "Closed: the account has not looked like extraction since.")
         return " ".join(sentences)
 
     @property

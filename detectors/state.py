@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.account import DTYPE
 from detectors.finding import CRITICAL, HIGH, MEDIUM
+from detectors.rivals import HEADS
 
 MAGIC = b"SWST"
 VERSION = 2
@@ -168,6 +169,8 @@ def _is_plausible(row: NDArray[Any]) -> bool:
         and (integers <= LAST_NUMBER).all()
         and np.isfinite(row.view("<f8")[_FLOATS]).all()
         and row["episode"]["reported_severity"][0] in SEVERITIES
+        and not (row["episode"]["is_open"][0] and row["episode"]["reported_severity"][0] == 0)
+        and row["episode"]["head"][0] < len(HEADS)
     )
 
 

@@ -87,7 +87,7 @@ class Replay:
     on_dead_letter
         Called with each record that was refused.
     close
-        Whether the end of the records is the end of time, so that findings due to close are closed.
+        Whether the end of the records is the end of time, so that open findings are closed.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Replay:
         return self.summary
 
     def _end_partition(self) -> None:
-        """Close what is due, then make room: no other partition has these accounts."""
+        """Close what is open, then make room: no other partition has these accounts."""
         if self._partition is not None:
             if self._close:
                 self._give_out(self._engine.close_all())

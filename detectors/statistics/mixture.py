@@ -3,8 +3,8 @@
 Extraction prompts are longer than most of what people type, so order is measured once more among the account's own
 longest quarter (a running quantile by stochastic approximation, Robbins and Monro 1951): von Neumann's ratio of each
 long request against the long one before it, and the local win of long requests. An honest person's long requests follow
-up on something; a list's do not. For a take-over, the recent window is compared with the account's own whole life: the
-order of all successive distances against the decayed ones.
+up on something; a list's do not. A take-over is found because this and `order` forget: after some ninety requests an
+account is measured by its new self.
 
 Half-life 88 long requests. Bytes: 608. Cost: one pass over 256 small integers for a quarter of the requests.
 

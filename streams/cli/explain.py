@@ -110,10 +110,10 @@ def _number(value: float) -> str:
 
 
 def _statistics(looks: list[Look], baseline: Baseline) -> Table:
-    """Every statistic; what lies outside the 5 % to 95 % of organic accounts is marked."""
+    """Every statistic; what lies outside the 5 % to 95 % of people's accounts is marked."""
     from detectors.account import FEATURES
 
-    table = _table("Statistics (* outside the 5 % to 95 % of organic accounts)", looks, "5 %", "50 %", "95 %")
+    table = _table("Statistics (* outside the 5 % to 95 % of people's accounts)", looks, "5 %", "50 %", "95 %")
     for name in FEATURES:
         if name == "n":
             continue

@@ -57,13 +57,13 @@ def replay(
     ] = 2000,
     close: Annotated[
         bool,
-        typer.Option(help="Close findings that are due at the end, where the service waits for the next request."),
+        typer.Option(help="Close open findings at the end, where the service waits for the next request."),
     ] = True,
 ) -> None:
     """Score recorded requests and write the alerts; touches no live group and writes to no topic.
 
     Its findings are those of the service on the same records. The end of the records counts as the end of time:
-    findings that are due to close are closed, unless you say --no-close.
+    open findings are closed, unless you say --no-close.
 
     Example: [bold]stillwatch replay events.jsonl --out alerts.jsonl[/bold]
 

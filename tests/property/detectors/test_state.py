@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import account, state
+from detectors.rivals import HEADS
 from tests.made_up import listed, person
 
 ENCODER_HASH = "0123456789abcdef"
@@ -143,6 +144,7 @@ def test_a_payload_that_is_no_lz4_is_refused(payload: bytes) -> None:
         ("header", "log", -1),
         ("episode", "opened_time", -1),
         ("episode", "reported_severity", 2),
+        ("episode", "head", 5),
         ("episode", "peak", float("nan")),
         ("coverage", "weight", float("inf")),
     ],
@@ -164,6 +166,7 @@ def test_a_state_that_is_accepted_can_be_used(noise: bytes) -> None:
     floats = row.view("<f8")
     floats[state._FLOATS] = np.nan_to_num(floats[state._FLOATS], posinf=1.0, neginf=1.0)
     row["episode"]["reported_severity"] = 3
+    row["episode"]["head"] %= len(HEADS)
     read = state.unseal(state.seal(row, ENCODER_HASH), ENCODER_HASH)
     scratch, features = np.zeros(32, np.int64), np.zeros(len(account.FEATURES))
     for event in listed(20, 1):

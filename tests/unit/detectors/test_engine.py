@@ -155,17 +155,42 @@ def test_a_new_episode_is_a_finding_of_its_own(baseline: Baseline) -> None:
     assert created[1].metadata.sequence == 1
 
 
-def test_a_closing_does_not_wait_for_a_replay_of_the_future(baseline: Baseline) -> None:
+def test_at_the_end_of_a_replay_every_open_finding_is_closed_whatever_others_sent(baseline: Baseline) -> None:
     engine = Engine(baseline)
     opened = engine.apply(0, alone(listed(120, 1)))
-    assert engine.close_all() == []
     other = person(3, 1)
     other["time"] = opened[-1].time + 30 * DAY
-    other["offset"] += 1000
-    engine.apply(0, EventBatch(["b"] * 3, [""] * 3, other))
+    engine.apply(1, EventBatch(["b"] * 3, [""] * 3, other))
     (closing,) = engine.close_all()
     assert (closing.account, closing.activity_id) == ("a", Activity.CLOSE)
     assert closing.time == closing.end_time + QUIET
+
+
+def test_what_leaked_never_falls_and_leaves_out_an_honest_stretch(baseline: Baseline) -> None:
+    events = np.concatenate([listed(300, 1), service(600, 2), listed(400, 3)])
+    events["time"] = clock_times(len(events), generator(4))
+    alerts = findings_of(baseline, events)
+    leaked = [alert.count for alert in alerts]
+    assert leaked == sorted(leaked)
+    assert leaked[-1] < len(events) - 300
+    for before, after in itertools.pairwise(alerts):
+        assert after.activity_id == Activity.CLOSE or (
+            after.severity_id > before.severity_id or after.count >= 2 * before.count
+        )
+
+
+def test_a_closing_says_what_was_seen_and_judges_nothing_anew(baseline: Baseline) -> None:
+    opened, *_, closing = findings_of(baseline, returning(QUIET + HOUR, before=200))
+    assert closing.activity_id == Activity.CLOSE
+    assert closing.count <= 200
+    assert closing.finding_info.title == opened.finding_info.title
+    assert "not a " not in closing.message + closing.finding_info.desc
+
+
+def test_a_trace_starts_anew_where_the_account_expires(baseline: Baseline) -> None:
+    events = np.concatenate([person(72, 1), person(68, 2)])
+    events["time"][72:] += events["time"][71] - events["time"][72] + 60 * DAY
+    assert [line["n"] for line in Engine(baseline).trace(alone(events), "a")][-1] == 64
 
 
 def test_the_uid_is_that_of_account_and_opening_request(baseline: Baseline) -> None:
