@@ -53,7 +53,8 @@ def beyond(tail: Record, score: Scalar) -> Scalar:
     else:
         width = grid[k + 1] - grid[k]
         part = (score - grid[k]) / width if width > 0.0 else 0.0
-        share = tail["beyond"][k] * (1.0 - part) + tail["beyond"][k + 1] * part
+        # In this form a higher score never has a larger share, not even by a rounding.
+        share = max(tail["beyond"][k] - (tail["beyond"][k] - tail["beyond"][k + 1]) * part, tail["beyond"][k + 1])
     return max(share, tail["beyond_threshold"])
 
 

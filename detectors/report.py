@@ -239,7 +239,7 @@ class Reporter:
                     observations=tuple(ocsf.Observation(value=ocsf.number(float(q))) for q in quantiles),
                     observed_pattern="quantiles "
                     + ", ".join(f"{100 * level:g} %" for level in QUANTILE_LEVELS)
-                    + " of organic accounts with about as long a history",
+                    + " of people's accounts with about as long a history",
                 )
             )
         return ocsf.AnomalyAnalysis(
