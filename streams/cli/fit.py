@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +15,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from schemas.request import RequestLimits
 from streams.cli.failures import InputError
-from streams.cli.files import open_output
-from streams.cli.options import READING, takes_settings
+from streams.cli.files import STANDARD, keep_apart, open_output
+from streams.cli.options import files_named, takes_settings
 from streams.cli.terminal import ERR, plain
 from streams.settings import Settings
 
@@ -23,8 +27,10 @@ if TYPE_CHECKING:
 RECOMMENDED_ACCOUNTS = 300
 """With fewer, the tails are mostly extrapolated."""
 
+DEFAULT_SEED = 5
 
-@takes_settings(*READING)
+
+@takes_settings("embedding_model", "max_record_bytes")
 def fit(
     settings: Settings,
     files: Annotated[list[Path], typer.Argument(help="Request events, one JSON object a line; one file or several.")],
@@ -32,7 +38,7 @@ def fit(
     dimension: Annotated[
         int | None, typer.Option(min=1, max=8192, help="Length of embeddings that come as base64.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the made-up extraction streams.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the made-up extraction streams.")] = DEFAULT_SEED,
     note: Annotated[str, typer.Option(help="Written into the baseline: where the history is from.")] = "",
 ) -> None:
     """Learn what is usual among your accounts from their history. No labels are needed.
@@ -48,8 +54,13 @@ def fit(
     from detectors.fit import fit as fit_baseline
     from streams.history import HistoryError, read_history
 
+    keep_apart(inputs=files, outputs=[out])
+    if twice := [path for path in files if path.exists() and not path.is_file() or path == STANDARD]:
+        raise InputError(f"cannot read {twice[0]}: fit reads files twice, so no folder, pipe or standard input")
+    _refuse_what_cannot_be_read_twice(files)
+    refuse_overwriting(out, not_over=[*files, *files_named(settings)])  # before minutes of work
     with _bar() as bar:
-        reading = bar.add_task("reading", total=2 * _size(files))
+        reading = bar.add_task("reading", total=2 * sum(path.stat().st_size for path in files))
         try:
             history = read_history(
                 files,
@@ -59,7 +70,7 @@ def fit(
                 advance=lambda amount: bar.advance(reading, amount),
             )
             provenance = Provenance(
-                command=" ".join(["stillwatch fit", *(path.name for path in files)]),
+                command=_command(files, settings, dimension, seed),
                 made_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 events_sha256=history.sha256,
                 events=history.events,
@@ -81,11 +92,28 @@ def fit(
     _report(history, report, out)
 
 
-def _size(files: list[Path]) -> int:
-    try:
-        return sum(path.stat().st_size for path in files)
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
+def _refuse_what_cannot_be_read_twice(files: list[Path]) -> None:
+    if STANDARD in files:
+        raise typer.BadParameter("fit reads its files twice, and cannot read standard input: name files")
+    for path in files:
+        try:
+            with path.open("rb") as source:
+                regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        if not regular:
+            raise InputError(f"{path} is no plain file, and fit reads its files twice")
+
+
+def _command(files: list[Path], settings: Settings, dimension: int | None, seed: int) -> str:
+    """What made the baseline, to be made again: names of files without their folders, and everything that counts."""
+    words = [f"stillwatch {version('stillwatch')} fit", *(shlex.quote(path.name) for path in files)]
+    given = (
+        ("--embedding-model", settings.embedding_model),
+        ("--dimension", dimension),
+        ("--seed", None if seed == DEFAULT_SEED else seed),
+    )
+    return " ".join([*words, *(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value is not None)])
 
 
 def _bar() -> Progress:

@@ -36,6 +36,12 @@ ALL = tuple(name for name in Settings.model_fields if name not in SECRETS)
 """Every setting that is not a secret."""
 
 
+def files_named(settings: Settings) -> list[Path]:
+    """Files that settings name, such as the baseline; no command may write over them."""
+    values = (getattr(settings, name) for name in Settings.model_fields)
+    return [value for value in values if isinstance(value, Path) and value.is_file()]
+
+
 def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `--config` and a flag for each named setting; it is called with `settings` as its first argument.
 

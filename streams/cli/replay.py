@@ -23,8 +23,8 @@ from rich.progress import (
 )
 
 from streams.cli.failures import BrokerError, broker_error
-from streams.cli.files import STANDARD, open_input, open_output
-from streams.cli.options import CONNECTION, DETECTION, READING, takes_settings
+from streams.cli.files import STANDARD, keep_apart, open_input, open_output
+from streams.cli.options import CONNECTION, DETECTION, READING, files_named, takes_settings
 from streams.cli.terminal import ERR, plain, progress_bar
 from streams.cli.times import HELP, moment
 from streams.settings import Settings
@@ -76,7 +76,8 @@ def replay(
     now_ms = int(time.time() * 1000)
     since_ms = None if since is None else moment(since, now_ms=now_ms)
     until_ms = None if until is None else moment(until, now_ms=now_ms)
-    with open_output(out, not_over=file) as alerts, _dead_letter_writer(dead_letters) as write_dead:
+    keep_apart(inputs=[file], outputs=[out, dead_letters])
+    with open_output(out) as alerts, _dead_letter_writer(dead_letters) as write_dead:
         if file is not None:
             summary = _replay_file(settings, file, batch, alerts, write_dead, close)
         else:

@@ -11,8 +11,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from streams.cli.files import STANDARD, open_output
-from streams.cli.options import CONNECTION, takes_settings
+from streams.cli.files import STANDARD, keep_apart, open_output
+from streams.cli.options import CONNECTION, files_named, takes_settings
 from streams.cli.sending import send_lines
 from streams.cli.terminal import ERR, plain
 from streams.settings import Settings
@@ -43,6 +43,10 @@ def simulate(
         raise typer.BadParameter("--out and --to-topic exclude each other")
     if rate and not to_topic:
         raise typer.BadParameter("--rate goes with --to-topic")
+    keep_apart(inputs=[], outputs=[out, labels])
+    if labels is not None:  # before minutes of work
+        refuse_overwriting(labels, not_over=files_named(settings), beside=[] if to_topic else [out])
+    refuse_overwriting(out, not_over=files_named(settings))
     traffic = make_traffic(seed=seed, days=days, organic=organic, planted=planted)
     if labels is not None:
         with open_output(labels) as target:

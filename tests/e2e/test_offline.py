@@ -133,6 +133,8 @@ def test_the_configuration_printed_can_be_used(stillwatch: Run, tmp_path: Path) 
         (["replay", "-", "--config", "missing.toml"], 2, "cannot read the configuration file missing.toml"),
         (["produce", "missing.jsonl"], 3, "cannot read missing.jsonl"),
         (["fit", "missing.jsonl"], 3, "cannot read missing.jsonl"),
+        (["fit", "."], 3, "cannot read .: fit reads files twice"),
+        (["fit", "-"], 3, "cannot read -: fit reads files twice"),
         (["explain", "acct", "missing.jsonl"], 3, "cannot read missing.jsonl"),
         (["schema", "nonsense"], 2, "there is no schema 'nonsense'"),
         (["demo", "--days", "1"], 2, "--days"),
@@ -153,10 +155,22 @@ def test_what_goes_wrong_is_one_line_and_a_documented_exit_code(
     assert line in error
 
 
-def test_the_input_is_never_overwritten(stillwatch: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["replay", "events.jsonl", "--out", "events.jsonl"], "would be overwritten"),
+        (["replay", "events.jsonl", "--dead-letters", "link.jsonl"], "would be overwritten"),
+        (["fit", "events.jsonl", "--out", "events.jsonl"], "would be overwritten"),
+        (["replay", "events.jsonl", "--out", "both", "--dead-letters", "both"], "two outputs"),
+        (["simulate", "--out", "both", "--labels", "both"], "two outputs"),
+    ],
+)
+def test_no_file_is_overwritten(arguments: list[str], reason: str, stillwatch: Run, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("{}\n")
-    assert "would be overwritten" in stillwatch("replay", "events.jsonl", "--out", "events.jsonl", code=3).stderr
+    (tmp_path / "link.jsonl").symlink_to("events.jsonl")
+    assert reason in stillwatch(*arguments, code=3).stderr
     assert (tmp_path / "events.jsonl").read_text() == "{}\n"
+    assert not (tmp_path / "both").exists()
 
 
 def test_a_reader_that_leaves_early_is_no_error(started: Callable[..., Any]) -> None:
