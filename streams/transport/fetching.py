@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
@@ -43,6 +45,17 @@ class FetchingThread(AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._auto_offset_reset = "earliest"
         return consumer
+
+    async def _highwaters(self, partitions: Any) -> Mapping[TP, int]:
+        """Why overridden: a consumer that reads what is committed takes the first open transaction for the log's end.
+
+        Recovery would be complete there, without the states behind it. It waits until the transaction is over.
+        """
+        consumer = self._ensure_consumer()
+        asking = copy(consumer._fetcher)
+        asking._isolation_level = READ_UNCOMMITTED
+        ends = await asking.end_offsets(partitions, consumer._request_timeout_ms)
+        return {TP(tp.topic, tp.partition): end for tp, end in ends.items()}
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
         """Why overridden: only here is the position known that belongs to the records; `put_back` compares it."""
