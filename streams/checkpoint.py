@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol, cast
@@ -28,7 +28,7 @@ from detectors.state import is_erased
 from streams.metrics import Metrics
 from streams.stores.newer import deletion_headers, erasure_headers
 from streams.stores.rocks import StoreError
-from streams.transport.delivery import Delivered, Outgoing
+from streams.transport.delivery import Delivered, DeliveryError, Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -230,6 +230,11 @@ class Checkpoint:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def tick(self) -> None:
+        """Run a checkpoint when one is due; after a failed one not before a pause is over."""
+        if self.due() and not (self._failing and monotonic() - self._last_at < RETRY_SECONDS):
+            await self.attempt()
+
     async def attempt(self) -> bool:
         """Run a checkpoint; False when it failed and is worth another try."""
         try:
@@ -271,7 +276,7 @@ class Checkpoint:
             try:
                 if probe or monotonic() - self._member_at > PROBE_AFTER_SECONDS:
                     await self._probe()
-                await self._deliver(output for snapshot in snapshots.values() for output in snapshot.outputs)
+                await self._deliver_outputs(snapshots.values())
                 if generation != self._group.generation():
                     raise NotAMember
                 delivered = await self._deliver(self._state_records(snapshots))
@@ -318,6 +323,17 @@ class Checkpoint:
             if snapshot.forgotten:
                 self._store().give_back_forgotten(partition, snapshot.forgotten)
 
+    async def _deliver_outputs(self, snapshots: Collection[_Snapshot]) -> None:
+        """Deliver them; what went through is not sent again when something else fails."""
+        try:
+            await self._deliver(output for snapshot in snapshots for output in snapshot.outputs)
+        except DeliveryError as error:
+            for snapshot in snapshots:
+                snapshot.outputs = [o for o in snapshot.outputs if (o.topic, o.partition) not in error.delivered]
+            raise
+        for snapshot in snapshots:
+            snapshot.outputs = []
+
     async def _probe(self) -> None:
         committed = {p: owned.committed for p, owned in self._partitions.items() if owned.committed is not None}
         if committed:
@@ -342,7 +358,7 @@ class Checkpoint:
             if written is not None:
                 self._keep_states(partition, snapshot, written)
             # From here on only the commit can be wanting.
-            snapshot.outputs, snapshot.states, snapshot.forgotten, snapshot.idle = [], {}, {}, {}
+            snapshot.states, snapshot.forgotten, snapshot.idle = {}, {}, {}
 
     def _keep_states(self, partition: int, snapshot: _Snapshot, written: Delivered) -> None:
         restore_point = self._group.restore_point(partition)

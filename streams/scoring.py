@@ -230,8 +230,8 @@ class Scorer:
 
     async def tick(self) -> None:
         """Save when that is due though nothing comes in. Called by a timer."""
-        if self.ready and self._checkpoint.due():
-            await self._checkpoint.attempt()
+        if self.ready:
+            await self._checkpoint.tick()
 
     async def _follows(self, batch: Batch) -> bool:
         """Whether a batch continues where we are. A gap is looked at once more before it is believed.

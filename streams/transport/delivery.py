@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +45,32 @@ class Delivered(NamedTuple):
     contiguous: bool
 
 
+class DeliveryError(KafkaError):  # type: ignore[misc]
+    """A delivery failed; the message is the first reason. `delivered`: the topics and partitions that have theirs."""
+
+    def __init__(self, reason: KafkaError, delivered: frozenset[tuple[str, int]]) -> None:
+        super().__init__(f"{type(reason).__name__}: {reason}")
+        self.delivered = delivered
+
+
 async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
     """Write records, in order within each partition, and wait until the brokers hold them all.
 
     `producer` is an `AIOKafkaProducer`. Batches are built here: 7 µs for a record of 300 bytes against 20 µs for
-    `send`, and one future a batch. Raises `KafkaError` when a delivery fails; others may have gone through then.
+    `send`, and one future a batch. Raises `DeliveryError` when a delivery fails.
     """
     grouped: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
     for record in records:
         grouped[record.topic, record.partition].append(record)
-    delivered = await asyncio.gather(*(_deliver_to(producer, *where, group) for where, group in grouped.items()))
-    return dict(zip(grouped, delivered, strict=True))
+    deliveries = (_deliver_to(producer, *where, group) for where, group in grouped.items())
+    results = dict(zip(grouped, await asyncio.gather(*deliveries, return_exceptions=True), strict=True))
+    delivered = {where: result for where, result in results.items() if isinstance(result, Delivered)}
+    for result in results.values():
+        if isinstance(result, KafkaError):
+            raise DeliveryError(result, frozenset(delivered)) from result
+        if isinstance(result, BaseException):
+            raise result
+    return delivered
 
 
 async def _deliver_to(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from detectors import state
 from detectors.account import DTYPE
 from streams import checkpoint
 from streams.checkpoint import Checkpoint, NotAMember
 from streams.metrics import Metrics
-from streams.transport.delivery import Delivered, Outgoing
+from streams.transport.delivery import Delivered, DeliveryError, Outgoing
 
 BLANK = np.zeros(1, DTYPE)
 BLANK["header"]["offset"] = 11
@@ -158,7 +158,35 @@ async def test_what_was_scored_after_a_failure_is_newer_than_what_failed(world: 
     await world.checkpoint.attempt()
     assert world.stored == {b"a": b"s2"}
     assert world.offsets == {0: 13}
-    assert world.happened.count("alerts b'alert'") == 3  # the first one again, and the new one
+    assert world.happened.count("alerts b'alert'") == 2  # the first one not again, and the new one
+
+
+async def test_of_outputs_that_failed_only_those_are_sent_again_that_did_not_go_through(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse_alerts(records: Iterable[Outgoing]) -> Any:
+        await world.deliver(record for record in records if record.topic != "alerts")
+        raise DeliveryError(TopicAuthorizationFailedError("alerts"), frozenset({("dlq", 1)}))
+
+    world.checkpoint.scored(0, 12, 1, [ALERT, Outgoing("dlq", 1, b"a", b"dead")])
+    with monkeypatch.context() as patched:
+        patched.setattr(world.checkpoint, "_deliver", refuse_alerts)
+        assert not await world.checkpoint.attempt()
+    assert await world.checkpoint.attempt()
+    assert world.happened.count("dlq b'dead'") == 1
+    assert world.happened.count("alerts b'alert'") == 1
+    assert world.offsets == {0: 12}
+
+
+async def test_a_timer_does_not_hurry_a_checkpoint_that_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.score(11, b"s1")
+    world.breaks_at = "alerts b'alert'"
+    await world.checkpoint.tick()
+    await world.checkpoint.tick()
+    assert world.offsets == {0: 10}
+    monkeypatch.setattr(checkpoint, "RETRY_SECONDS", 0.0)
+    await world.checkpoint.tick()
+    assert world.offsets == {0: 12}
 
 
 async def test_a_worker_that_is_no_member_writes_nothing(world: World) -> None:
