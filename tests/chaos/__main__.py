@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import sys
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             brokers = {"one": "1 broker", "three": "3 brokers"}[entry.kafka]
             print(f"{entry.name:38} {brokers:9}  {'ci' if entry.ci else '  '}  {entry.title}")
         return 0
+    # Clients of the harness lose their brokers as workers do, and would say so line by line.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     root = Path(tempfile.mkdtemp(prefix="stillwatch-chaos-"))
     runs: list[Run] = []
     served: dict[Kind, Kafka] = {}

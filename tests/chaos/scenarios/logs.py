@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.chaos.oracle import Violation
-from tests.chaos.stage import PARTITIONS, SESSION_SECONDS, Stage, scenario
+from tests.chaos.stage import ASSIGNED, PARTITIONS, SESSION_SECONDS, Stage, scenario
 from tests.integration.streams.expected import expected_of
 from tests.integration.streams.running import Worker, read
 
@@ -19,6 +20,7 @@ RATE = 600.0
 FIRST_PART = 0.3
 COMPACTION_SECONDS = 60.0
 IDLE_SECONDS = 15.0
+OPEN_SECONDS = 6.0
 
 
 async def first_part(stage: Stage, share: float = FIRST_PART, name: str = "a") -> None:
@@ -118,8 +120,41 @@ async def changelog_marker(stage: Stage) -> None:
     await stage.finish(worker)
 
 
+@scenario("changelog-open-transaction", kills=2, store="memory")
+@scenario("changelog-open-transaction-rocksdict", kills=2, store="rocksdict")
+async def changelog_open_transaction(stage: Stage) -> None:
+    """Somebody holds a transaction on the changelog open: a restart waits for its end rather than miss what follows."""
+    async with stage.feed(RATE) as feed:
+        worker = stage.start()
+        for hold in range(stage.kills):
+            await stage.ready(worker)
+            await feed.until((hold + 0.5) / (stage.kills + 1))
+            await stage.until(stage.all_committed, 120, "the part before committed", worker)
+            async with open_transaction(stage, commit=bool(hold % 2)):
+                await feed.until((hold + 1) / (stage.kills + 1))
+                await stage.until(stage.all_committed, 120, "the part behind committed", worker)
+                stage.kill(worker)
+                worker = stage.start()
+                await stage.logged(worker, ASSIGNED)
+                await asyncio.sleep(OPEN_SECONDS)
+                if worker.get("/ready")[0] == 200:
+                    raise Violation("ready without the states behind an open transaction")
+        await stage.ready(worker)
+    await stage.finish(worker)
+
+
 async def copy_states_in_transaction(stage: Stage, *, commit: bool) -> None:
     """Write the last record of each partition of the changelog once more, in a transaction."""
+    async with open_transaction(stage, commit=commit):
+        pass
+
+
+@asynccontextmanager
+async def open_transaction(stage: Stage, *, commit: bool) -> AsyncIterator[None]:
+    """A transaction that writes the last record of each partition of the changelog once more, and ends with the block.
+
+    What it writes are copies, so that they change nothing whether they count or not.
+    """
     last = {record.partition: record for record in await read(stage.kafka.bootstrap, stage.names.state)}
     producer = AIOKafkaProducer(
         bootstrap_servers=stage.kafka.bootstrap, transactional_id=f"copies-of-{stage.names.state}"
@@ -130,6 +165,7 @@ async def copy_states_in_transaction(stage: Stage, *, commit: bool) -> None:
         for partition, record in last.items():
             await producer.send(stage.names.state, record.value, key=record.key, partition=partition)
         await producer.flush()
+        yield
         await (producer.commit_transaction() if commit else producer.abort_transaction())
     finally:
         await producer.stop()

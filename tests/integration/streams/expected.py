@@ -28,7 +28,7 @@ class Expected(NamedTuple):
 
 class _Line(NamedTuple):
     offset: int
-    value: bytes
+    value: bytes | None
     topic: str = "file"
     partition: int = 0
     timestamp: int = int(time.time() * 1000)
