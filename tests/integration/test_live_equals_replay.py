@@ -60,11 +60,14 @@ def events(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def workers(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[list[Worker]]:
-    """Two workers of one group."""
+    """Two workers of one group, one of which scores record by record, the other up to 5,000 at once."""
     settings: dict[str, Any] = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix}
-    names = ("a", "b")
+    batches = {"a": 1, "b": 5000}
     stillwatch("topics", "create", "--brokers", kafka, "--topic-prefix", topic_prefix)
-    started = [Worker(tmp_path, settings | {"instance_id": n, "data_dir": tmp_path / n}) for n in names]
+    started = [
+        Worker(tmp_path, settings | {"instance_id": name, "data_dir": tmp_path / name, "max_batch_records": size})
+        for name, size in batches.items()
+    ]
     yield started
     for worker in started:
         worker.kill()
