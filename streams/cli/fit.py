@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import stat
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from schemas.request import RequestLimits
+from schemas.version import VERSION
 from streams.cli.failures import InputError
 from streams.cli.files import STANDARD, keep_apart, open_output
 from streams.cli.options import files_named, takes_settings
@@ -54,13 +52,11 @@ def fit(
     from detectors.fit import fit as fit_baseline
     from streams.history import HistoryError, read_history
 
-    keep_apart(inputs=files, outputs=[out])
-    if twice := [path for path in files if path.exists() and not path.is_file() or path == STANDARD]:
+    keep_apart(inputs=[*files, *files_named(settings)], outputs=[out])
+    if twice := [path for path in files if (path.exists() and not path.is_file()) or path == STANDARD]:
         raise InputError(f"cannot read {twice[0]}: fit reads files twice, so no folder, pipe or standard input")
-    _refuse_what_cannot_be_read_twice(files)
-    refuse_overwriting(out, not_over=[*files, *files_named(settings)])  # before minutes of work
     with _bar() as bar:
-        reading = bar.add_task("reading", total=2 * sum(path.stat().st_size for path in files))
+        reading = bar.add_task("reading", total=2 * _size(files))
         try:
             history = read_history(
                 files,
@@ -87,27 +83,23 @@ def fit(
             )
         except (FitError, HistoryError) as error:
             raise InputError(f"{', '.join(map(str, files))}: {error}") from None
+        except OSError as error:
+            raise InputError(f"cannot read {error.filename or 'the files'}: {error.strerror}") from None
     with open_output(out) as target:
         target.write(report.baseline.to_bytes())
     _report(history, report, out)
 
 
-def _refuse_what_cannot_be_read_twice(files: list[Path]) -> None:
-    if STANDARD in files:
-        raise typer.BadParameter("fit reads its files twice, and cannot read standard input: name files")
-    for path in files:
-        try:
-            with path.open("rb") as source:
-                regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
-        if not regular:
-            raise InputError(f"{path} is no plain file, and fit reads its files twice")
+def _size(files: list[Path]) -> int:
+    try:
+        return sum(path.stat().st_size for path in files)
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _command(files: list[Path], settings: Settings, dimension: int | None, seed: int) -> str:
     """What made the baseline, to be made again: names of files without their folders, and everything that counts."""
-    words = [f"stillwatch {version('stillwatch')} fit", *(shlex.quote(path.name) for path in files)]
+    words = [f"stillwatch {VERSION} fit", *(shlex.quote(path.name) for path in files)]
     given = (
         ("--embedding-model", settings.embedding_model),
         ("--dimension", dimension),

@@ -76,7 +76,7 @@ def replay(
     now_ms = int(time.time() * 1000)
     since_ms = None if since is None else moment(since, now_ms=now_ms)
     until_ms = None if until is None else moment(until, now_ms=now_ms)
-    keep_apart(inputs=[file], outputs=[out, dead_letters])
+    keep_apart(inputs=[file, *files_named(settings)], outputs=[out, dead_letters])
     with open_output(out) as alerts, _dead_letter_writer(dead_letters) as write_dead:
         if file is not None:
             summary = _replay_file(settings, file, batch, alerts, write_dead, close)

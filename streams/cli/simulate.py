@@ -43,10 +43,7 @@ def simulate(
         raise typer.BadParameter("--out and --to-topic exclude each other")
     if rate and not to_topic:
         raise typer.BadParameter("--rate goes with --to-topic")
-    keep_apart(inputs=[], outputs=[out, labels])
-    if labels is not None:  # before minutes of work
-        refuse_overwriting(labels, not_over=files_named(settings), beside=[] if to_topic else [out])
-    refuse_overwriting(out, not_over=files_named(settings))
+    keep_apart(inputs=files_named(settings), outputs=[labels] if to_topic else [out, labels])
     traffic = make_traffic(seed=seed, days=days, organic=organic, planted=planted)
     if labels is not None:
         with open_output(labels) as target:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from schemas.alert import decode_alert
+from schemas.version import VERSION
 from tests.e2e.conftest import Run
 
 Simulated = tuple[Path, dict[str, dict[str, object]]]
@@ -92,7 +93,7 @@ def test_a_baseline_is_fitted_from_history_and_finds_what_is_planted(stillwatch:
     baseline = orjson.loads((tmp_path / "baseline.json").read_bytes())
     provenance = baseline["provenance"]
     assert (provenance["accounts"], provenance["note"]) == (75, "simulated")
-    assert provenance["command"] == "stillwatch fit history.jsonl"
+    assert provenance["command"] == f"stillwatch {VERSION} fit history.jsonl"
     alerts = stillwatch("replay", "events.jsonl", "--baseline-file", "baseline.json").stdout.splitlines()
     labels = orjson.loads((tmp_path / "labels.json").read_bytes())
     named = {decode_alert(line.encode()).account for line in alerts}
