@@ -12,7 +12,7 @@ from rich.table import Table
 
 from streams.cli.failures import InputError
 from streams.cli.files import open_input
-from streams.cli.options import DETECTION, READING, takes_settings
+from streams.cli.options import takes_settings
 from streams.cli.terminal import ERR, OUT, plain, safe, when
 from streams.sending import key_of
 from streams.settings import Settings
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 Look = dict[str, float]
 
-COUNTS = frozenset({"n", "window", "outside_burst"})
+COUNTS = frozenset({"n", "window", "window_repeats", "outside_burst", "repeats", "hot"})
 """Features that count requests rather than tell what they are like."""
+
+_RIVALS = {"batch": "batch job"}
+"""Organic explanations whose short name does not say what they are."""
 
 SHOWN_LOOKS = 5
 NARROW_LOOKS = 3
@@ -32,14 +35,23 @@ NARROW_WIDTH = 96
 """Narrower terminals show fewer looks: a table that breaks its lines cannot be read."""
 
 
-@takes_settings(*DETECTION, *READING)
+@takes_settings(
+    "baseline_file",
+    "false_findings_per_1000_account_days",
+    "state_expiry_days",
+    "embedding_model",
+    "max_record_bytes",
+)
 def explain(
     settings: Settings,
     account: Annotated[str, typer.Argument(help="The account, as it stands in the events.")],
     file: Annotated[Path, typer.Argument(help="Request events, one JSON object a line; - reads standard input.")],
     looks: Annotated[
-        int, typer.Option(min=1, max=12, help="Points of the account's life that are shown.")
-    ] = SHOWN_LOOKS,
+        int | None,
+        typer.Option(
+            min=1, max=12, help="Points of the account's life that are shown. Default: what the terminal has room for."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every look as one JSON object a line.")] = False,
 ) -> None:
     """Show why an account is or is not alerted: every statistic beside its baseline, the rivals, the score.
@@ -59,7 +71,7 @@ def explain(
     if not trace:
         OUT.print(plain("too few for a first look"))
         return
-    shown = _spread(trace, looks or (SHOWN_LOOKS if OUT.width >= NARROW_WIDTH else NARROW_LOOKS))
+    shown = _spread(trace, looks or _room(OUT.width))
     for table in (_statistics(shown, baseline), _rivals(shown), _scores(shown)):
         OUT.print(table)
     _conclude(trace)
@@ -86,6 +98,11 @@ def _requests_of(settings: Settings, baseline: Baseline, account: str, path: Pat
     return batch
 
 
+def _room(width: int) -> int:
+    """How many looks a terminal of some width has room for."""
+    return SHOWN_LOOKS if width >= NARROW_WIDTH else NARROW_LOOKS
+
+
 def _spread(trace: list[Look], count: int) -> list[Look]:
     """`count` looks, each after about the same multiple of the one before, the last look last."""
     if len(trace) <= count:
@@ -109,6 +126,11 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
+def _value(name: str, value: float) -> str:
+    """A statistic: counts as whole numbers."""
+    return f"{value:.0f}" if name in COUNTS else _number(value)
+
+
 def _statistics(looks: list[Look], baseline: Baseline) -> Table:
     """Every statistic; what lies outside the 5 % to 95 % of people's accounts is marked."""
     from detectors.account import FEATURES
@@ -122,9 +144,9 @@ def _statistics(looks: list[Look], baseline: Baseline) -> Table:
         for look in looks:
             least, *_, most = baseline.quantiles_at(name, look["n"])
             outside = name not in COUNTS and not least <= look[name] <= most
-            value = "unknown" if name == "short" and look[name] < 0 else _number(look[name])
+            value = "unknown" if name == "short" and look[name] < 0 else _value(name, look[name])
             cells.append(plain(f"{value}{'*' if outside else ' '}", "yellow" if outside else ""))
-        table.add_row(name, *cells, *map(_number, (low, middle, high)))
+        table.add_row(name, *cells, *(_value(name, usual) for usual in (low, middle, high)))
     return table
 
 
@@ -135,7 +157,7 @@ def _rivals(looks: list[Look]) -> Table:
         if name.startswith("ratio/"):
             _, head, rival = name.split("/")
             cells = [plain(_number(look[name]), "green" if look[name] < 0 else "") for look in looks]
-            table.add_row(f"{head}, or a {rival}", *cells)
+            table.add_row(f"{head}, or a {_RIVALS.get(rival, rival)}", *cells)
     return table
 
 

@@ -54,6 +54,8 @@ def run_guarded(app: Callable[..., object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED  # the terminal shows ^C, and typer itself says nothing either
     except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer exports no such name; the help has been printed
+            return ExitCode.USAGE
         command = error.ctx.command_path if error.ctx is not None else "stillwatch"
         return _fail(ExitCode.USAGE, f"{error.format_message().rstrip('.')} (see `{command} --help`)")
     except ClickException as error:

@@ -22,6 +22,8 @@ def schema(
     Example: [bold]stillwatch schema request[/bold]
     """
     published = _published()
+    if name is None and example:
+        raise typer.BadParameter(f"--example goes with a name: {', '.join(sorted(published))}")
     if name is None:
         for known in sorted(published):
             OUT.print(plain(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -34,6 +35,26 @@ def test_help_lists_the_commands_and_the_exit_codes(stillwatch: Run) -> None:
     text = stillwatch("--help").stdout
     assert all(f" {command.split()[0]} " in text for command in COMMANDS)
     assert "130 interrupted" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", [[], ["topics"]])
+def test_a_command_without_its_command_shows_the_help_and_nothing_else(command: list[str], stillwatch: Run) -> None:
+    shown = stillwatch(*command, code=2)
+    assert "Usage: " + " ".join(["stillwatch", *command]) in shown.stdout
+    assert shown.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("fit", ["--max-clock-skew-hours"]),
+        ("explain", ["--max-clock-skew-hours", "--finding-quiet-hours"]),
+    ],
+)
+def test_no_flag_is_offered_that_does_nothing(command: str, without: list[str], stillwatch: Run) -> None:
+    text = stillwatch(command, "--help").stdout
+    assert "--max-record-bytes" in text
+    assert not [flag for flag in without if flag in text]
 
 
 def test_simulated_traffic_replays_to_alerts_of_the_planted_accounts_and_no_others(
@@ -72,6 +93,8 @@ def test_explain_tells_an_alerted_account_from_an_honest_one(
     guilty = stillwatch("explain", min(planted), events).stdout
     assert "alerted: the surprise passes the threshold after" in guilty
     assert all(word in guilty for word in ("Statistics", "vn1", "Rivals", "or a person", "Score", "95 %"))
+    assert "or a batch job" in guilty
+    assert not re.search(r"^ *(repeats|hot|window_repeats) .*\d\.\d", guilty, re.MULTILINE)
     assert "not alerted: the highest surprise is" in stillwatch("explain", person, events).stdout
 
 
@@ -137,6 +160,7 @@ def test_the_configuration_printed_can_be_used(stillwatch: Run, tmp_path: Path) 
         (["fit", "."], 3, "cannot read .: fit reads files twice"),
         (["fit", "-"], 3, "cannot read -: fit reads files twice"),
         (["explain", "acct", "missing.jsonl"], 3, "cannot read missing.jsonl"),
+        (["schema", "--example"], 2, "--example goes with a name: alert, dead_letter, request"),
         (["schema", "nonsense"], 2, "there is no schema 'nonsense'"),
         (["demo", "--days", "1"], 2, "--days"),
         (["alerts", "--brokers", "nonsense"], 2, "'nonsense' is not host:port"),
