@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import ssl
 import tomllib
 from contextvars import ContextVar
@@ -19,6 +21,12 @@ from pydantic_settings import (
 
 ENV_PREFIX = "STILLWATCH_"
 CONFIG_VARIABLE = "STILLWATCH_CONFIG"
+
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "STILLWATCH_SHARED", "STILLWATCH_TEST_SEED"})
+"""Names with our prefix that are no settings: the file of settings, and what tests and benches read."""
+
+_SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
+"""Kubernetes gives every pod such variables for every service, also for one that is named like us."""
 
 RECORD_HEADROOM_BYTES = 64 * 1024
 """What a record may grow by on its way: its headers, and those that a dead letter or a re-keyed record adds."""
@@ -296,6 +304,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     Traceback (most recent call last):
     streams.settings.SettingsError: checkpoint_interval_seconds=0: Input should be greater than or equal to 0.05
     """
+    _check_environment()
     token = _given_config.set(config)
     try:
         _check_config_file(_config_file())
@@ -309,6 +318,23 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
 def _config_file() -> Path | None:
     named = _given_config.get() or os.environ.get(CONFIG_VARIABLE)
     return Path(named) if named else None
+
+
+def _check_environment() -> None:
+    """Refuse what is no setting: pydantic passes over it, and a misspelt name would leave a default in force."""
+    known = {(ENV_PREFIX + name).upper() for name in Settings.model_fields}
+    for given, value in os.environ.items():
+        name = given.upper()
+        if not name.startswith(ENV_PREFIX) or name in known | OTHER_VARIABLES or _is_of_a_service(name, value):
+            continue
+        words = [variable.removeprefix(ENV_PREFIX) for variable in sorted(known | {CONFIG_VARIABLE})]
+        nearest = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), words, n=1)
+        hint = f"; did you mean {ENV_PREFIX}{nearest[0]}?" if nearest else "; `stillwatch config` lists the settings"
+        raise SettingsError(f"{given} in the environment is not a setting{hint}")
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    return bool(_SERVICE_VARIABLE.search(name)) or (name.endswith("_PORT") and "://" in value)
 
 
 def _check_config_file(path: Path | None) -> None:

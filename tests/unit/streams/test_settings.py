@@ -109,3 +109,39 @@ def test_security_reaches_every_client() -> None:
 def test_several_brokers_reach_faust() -> None:
     options = load_settings(brokers="a:1, b:2").faust_options()
     assert options["broker"] == "kafka://a:1;b:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("STILLWATCH_BROKER", "did you mean STILLWATCH_BROKERS?"),
+        ("STILLWATCH_TOPICS_PREFIX", "did you mean STILLWATCH_TOPIC_PREFIX?"),
+        ("STILLWATCH_XYZZY", "`stillwatch config` lists the settings"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_nearest_name_and_without_its_value(
+    name: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert str(raised.value) == f"{name} in the environment is not a setting; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stillwatch_group_id", "lower case"),
+        ("STILLWATCH_SHARED", "/somewhere"),
+        ("STILLWATCH_TEST_SEED", "7"),
+        ("STILLWATCH_SERVICE_HOST", "10.0.0.1"),
+        ("STILLWATCH_SERVICE_PORT_METRICS", "9100"),
+        ("STILLWATCH_PORT", "tcp://10.0.0.1:9100"),
+        ("STILLWATCH_PORT_9100_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_of_tests_and_of_kubernetes_services_are_passed_over(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert load_settings().brokers == "127.0.0.1:9092"
