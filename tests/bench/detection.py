@@ -12,6 +12,9 @@ baselines:
   every other account by one of these fits in turn.
 
 Counts are pooled over the seeds, since a seed has few accounts of a kind; brackets hold Wilson's 95 % interval.
+
+Ends with exit code 1 when, with pools left out, fewer of the unmixed single accounts are found than `LEAST_FOUND`, or
+more of the organic ones are alerted than `MOST_ALERTED`.
 """
 
 from __future__ import annotations
@@ -50,6 +53,15 @@ from streams.replay import file_batches
 UNMIXED = ("sweep", "reasoning", "human-hours", "one-capability", "sorted", "takeover")
 ORGANIC_PARTS = "persons,services,jobs"
 BATCH = 5000
+
+JUDGED = "pools left out"
+"""Which of the two baselines the targets are held against: the other has seen most of the people."""
+
+LEAST_FOUND = 0.9
+"""Share of unmixed single accounts of extraction that have to be found."""
+
+MOST_ALERTED = 0.02
+"""Share of organic accounts that may be alerted."""
 
 
 class Stream(NamedTuple):
@@ -173,6 +185,25 @@ def show(console: Console, tallies: dict[str, Tally]) -> None:
             )
 
 
+def verdict(tally: Tally) -> tuple[bool, str]:
+    """Whether the targets are met, and a line that says so. Without accounts of a kind nothing is met."""
+    (found, planted), (alerted, organic) = tally.pooled("extraction", UNMIXED), tally.pooled("organic")
+    met = min(planted, organic) > 0 and found >= LEAST_FOUND * planted and alerted <= MOST_ALERTED * organic
+    return met, (
+        f"{'met' if met else 'MISSED'}: with {JUDGED}, {found} of {planted} unmixed single accounts found (at least "
+        f"{LEAST_FOUND:.0%}), {alerted} of {organic} organic accounts alerted (at most {MOST_ALERTED:.0%})"
+    )
+
+
+def seed_line(seed: int, tallies: dict[str, Tally]) -> str:
+    """What is counted up to and with a seed."""
+    parts = []
+    for name, tally in tallies.items():
+        (found, planted), (alerted, organic) = tally.pooled("extraction", UNMIXED), tally.pooled("organic")
+        parts.append(f"{name}: {found}/{planted} unmixed single found, {alerted}/{organic} organic alerted")
+    return f"after seed {seed}: " + "; ".join(parts)
+
+
 def load_scorer(shared: Path) -> ModuleType:
     """`score.py` as a module."""
     spec = importlib.util.spec_from_file_location("composed_score", shared / "traffic/score.py")
@@ -225,7 +256,7 @@ def main() -> int:
     shared = Path(options.shared)
     pool_of = person_pools(shared)
     scorer = load_scorer(shared)
-    tallies = {"default": Tally(scorer), "pools left out": Tally(scorer)}
+    tallies = {"default": Tally(scorer), JUDGED: Tally(scorer)}
     with Progress(console=Console(stderr=True)) as progress:
         folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
         pools = {a: pool for folder in folders for a, pool in read_stream(folder, pool_of).pools.items()}
@@ -237,8 +268,11 @@ def main() -> int:
             stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
             tallies["default"].add(stream, alerts_of(load_default(), stream, set(stream.labels)))
             progress.advance(task)
-            tallies["pools left out"].add(stream, left_out_alerts(fits, stream, progress, task))
+            tallies[JUDGED].add(stream, left_out_alerts(fits, stream, progress, task))
+            progress.console.print(seed_line(seed, tallies), soft_wrap=True, highlight=False)
     show(Console(width=150), tallies)
+    met, line = verdict(tallies[JUDGED])
+    print(line)
     if options.json:
         results = {
             name: {
@@ -248,7 +282,7 @@ def main() -> int:
             for name, t in tallies.items()
         }
         options.json.write_text(json.dumps(results, indent=1))
-    return 0
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""The bench of detection says whether its targets are met."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from tests.bench import detection
+
+
+def tally(found: int, planted: int, alerted: int, organic: int) -> detection.Tally:
+    made = detection.Tally(ModuleType("no_scorer"))
+    made.hits["extraction", "sweep"] = [found, planted]
+    made.hits["extraction", "swarm"] = [0, 50]  # no single account: does not count here
+    made.hits["organic", "person"] = [alerted, organic]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("counts", "met"),
+    [
+        ((9, 10, 2, 100), True),
+        ((89, 100, 0, 100), False),
+        ((10, 10, 3, 100), False),
+        ((0, 0, 0, 100), False),
+        ((10, 10, 0, 0), False),
+    ],
+)
+def test_targets_are_held_against_unmixed_single_accounts_and_organic_ones(
+    counts: tuple[int, int, int, int], met: bool
+) -> None:
+    found, line = detection.verdict(tally(*counts))
+    assert found is met
+    assert line.startswith("met: " if met else "MISSED: ")
+    assert f"{counts[0]} of {counts[1]} unmixed single accounts found (at least 90%)" in line
+    assert f"{counts[2]} of {counts[3]} organic accounts alerted (at most 2%)" in line
+
+
+def test_a_line_after_each_seed_counts_for_both_baselines() -> None:
+    line = detection.seed_line(3, {"default": tally(9, 10, 1, 100), "pools left out": tally(8, 10, 2, 100)})
+    assert line == (
+        "after seed 3: default: 9/10 unmixed single found, 1/100 organic alerted; "
+        "pools left out: 8/10 unmixed single found, 2/100 organic alerted"
+    )
