@@ -36,6 +36,9 @@ PROBE_AFTER_SECONDS = 2.0
 """A commit accepted so recently proves membership: a session lasts several times as long, and a process that was
 stopped in between sees that more time has passed."""
 
+OUTPUTS_WAIT_SECONDS = 0.2
+"""Alerts and dead letters go out with a checkpoint: while some wait, one is due so soon after the last."""
+
 RETRY_SECONDS = 1.0
 """Pause before a failed checkpoint is tried again."""
 
@@ -133,7 +136,7 @@ class Checkpoint:
     on_not_a_member
         Called when the group refuses us: no more may be scored until partitions are assigned.
     interval_seconds, max_events, max_bytes
-        A checkpoint is due after so long, so many events, or so many bytes of outputs.
+        A checkpoint is due after so long (sooner while outputs wait), so many events, or so many bytes of outputs.
     max_states
         ... or so many changed states.
     """
@@ -207,10 +210,11 @@ class Checkpoint:
         """Whether it is time."""
         if self._failing:
             return True
+        patience = min(self._interval_seconds, OUTPUTS_WAIT_SECONDS) if self._bytes else self._interval_seconds
         return self._events > 0 and (
             self._events >= self._max_events
             or self._bytes >= self._max_bytes
-            or monotonic() - self._last_at >= self._interval_seconds
+            or monotonic() - self._last_at >= patience
             or self._engine.pending() >= self._max_states
         )
 

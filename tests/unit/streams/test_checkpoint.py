@@ -268,6 +268,16 @@ async def test_it_is_due_by_events_bytes_and_changed_states(world: World) -> Non
     assert world.checkpoint.due()
 
 
+async def test_outputs_do_not_wait_for_the_interval(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.checkpoint._interval_seconds = 3600.0
+    later = world.checkpoint._last_at + 1.0
+    monkeypatch.setattr("streams.checkpoint.monotonic", lambda: later)
+    world.checkpoint.scored(0, 12, 1, [])
+    assert not world.checkpoint.due()
+    world.checkpoint.scored(0, 13, 1, [ALERT])
+    assert world.checkpoint.due()
+
+
 @pytest.mark.parametrize("step", ["", "state None", "commit {0: 12}"])
 async def test_an_erased_account_is_deleted_with_the_place_up_to_which_it_is_gone(world: World, step: str) -> None:
     world.stored = {b"a": b"s0"}
