@@ -108,6 +108,10 @@ chaos: dev broker ## Kill, suspend and cut off workers and brokers; every record
 bench: dev ## Measure requests a second on one core by stage, and bytes of state an account
 	@$(BIN)/python -m tests.bench.speed $(ARGS)
 
+.PHONY: bench-service
+bench-service: dev broker ## Measure one worker on a real Kafka beside stock Faust: requests a second, alert latency, starts
+	@$(BIN)/python -m tests.bench.service $(ARGS)
+
 .PHONY: bench-hostile
 bench-hostile: dev ## Measure what hostile records cost, and the memory that a million new accounts take
 	@$(BIN)/python -m tests.bench.hostile

@@ -51,7 +51,7 @@ def make_streams(
     """
     events = _events(requests, accounts, seed)
     advance()
-    embedded = _embedded(events, embedder)
+    embedded = with_embeddings(events, embedder)
     advance()
     short = _stream("short prompts", events)
     advance()
@@ -65,10 +65,10 @@ def _events(requests: int, accounts: int, seed: int) -> list[Event]:
     events = simulate(seed=seed, days=DAYS, organic=accounts - planted, planted=planted).events
     if len(events) < requests:
         raise ValueError(f"{accounts} accounts send {len(events)} requests in {DAYS} days, fewer than {requests}")
-    return [_with_the_usual_fields(event) for event in events[:requests]]
+    return [with_the_usual_fields(event) for event in events[:requests]]
 
 
-def _with_the_usual_fields(event: Event) -> Event:
+def with_the_usual_fields(event: Event) -> Event:
     """What gateways write beside what the simulation says."""
     account = event["account"]
     return event | {
@@ -84,7 +84,7 @@ def _hex(*parts: str) -> str:
     return hashlib.blake2b("/".join(parts).encode(), digest_size=8).hexdigest()
 
 
-def _embedded(events: list[Event], embedder: WordLlamaEmbedder) -> Stream:
+def with_embeddings(events: list[Event], embedder: WordLlamaEmbedder) -> Stream:
     """The events with base64 float16 embeddings in place of their prompts."""
     made: dict[str, str] = {}
     for event in events:
