@@ -234,6 +234,9 @@ class Service:
         process = self._start_peer(what, topic, group)
         try:
             return await watch(self.broker.bootstrap, topic, group, process.pid, skip=0.1, seconds=seconds)
+        except RuntimeError as error:
+            error.add_note((self.folder / f"{what}.log").read_text(errors="replace")[-2000:])
+            raise
         finally:
             process.kill()
             process.wait()
