@@ -71,7 +71,7 @@ class Worker:
             ingest=Ingest(encoder=BASELINE.encoder, embedder=EMBEDDER, expected_partition=lambda key: 0),
             engine=self.engine, checkpoint=self.checkpoint,
             outputs=Outputs(NAMES, self.partitions, self.metrics, redact=False), metrics=self.metrics,
-            epoch_of=lambda tp: self.epoch, seek=self.seek, log_ends=self.log_ends,
+            epoch_of=lambda tp: self.epoch, seek=self.seek, log_ends=self.log_ends, log_begins=self.log_begins,
             learn_partitions=self.nothing, fatal=self.fail, settle_seconds=1.0,
         )  # fmt: skip
 
@@ -81,6 +81,9 @@ class Worker:
             await self.scorer.assigned({REQUESTS: self.brokers.committed})
         begin = self.scorer.positions()[REQUESTS] or 0
         await self.scorer.score(Batch(REQUESTS, [record for record in records if record.offset >= begin], (0, 0)))
+
+    async def log_begins(self, tp: TP) -> int:
+        return 0
 
     async def log_ends(self, partitions: Iterable[TP]) -> dict[TP, int]:
         return dict.fromkeys(partitions, 10**6)
