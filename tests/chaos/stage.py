@@ -136,8 +136,10 @@ class Stage:
         worker.kill()
 
     async def terminate(self, worker: Worker, *, codes: Sequence[int] = (0,)) -> int:
-        """SIGTERM; the exit code must be one of these."""
+        """SIGTERM; the exit code must be one of these, or the signal's own where nothing was begun yet."""
         self.did["SIGTERM"] += 1
+        if phase_of(worker) == "start-up":
+            codes = (*codes, -signal.SIGTERM)
         started = time.monotonic()
         code = await asyncio.to_thread(worker.stop, GRACE_SECONDS + 10)
         self.figures["slowest stop, s"] = max(
