@@ -136,10 +136,14 @@ class Stage:
         worker.kill()
 
     async def terminate(self, worker: Worker, *, codes: Sequence[int] = (0,)) -> int:
-        """SIGTERM; the exit code must be one of these, or the signal's own where nothing was begun yet."""
+        """SIGTERM; the exit code must be one of these.
+
+        A worker that has not begun may end by the signal, or, caught while it joins, hard.
+        """
         self.did["SIGTERM"] += 1
-        if phase_of(worker) == "start-up":
-            codes = (*codes, -signal.SIGTERM)
+        if phase_of(worker) != "scoring":
+            self.did["SIGTERM before it scored"] += 1
+            codes = (*codes, 75, -signal.SIGTERM)
         started = time.monotonic()
         code = await asyncio.to_thread(worker.stop, GRACE_SECONDS + 10)
         self.figures["slowest stop, s"] = max(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.chaos.oracle import Violation
 from tests.chaos.stage import ASSIGNED, READY, SESSION_SECONDS, Stage, scenario
 from tests.integration.streams.running import Worker
 
@@ -14,6 +15,7 @@ MOMENTS = ("BatchRecovery]: Starting", "Joined group", ASSIGNED, "opening partit
 """What a worker says on its way: a kill right behind one of these falls into what is over in milliseconds."""
 
 RATE = 600.0
+STOP_SECONDS = 10.0
 
 
 async def kill_somewhen(stage: Stage, worker: Worker) -> None:
@@ -49,6 +51,21 @@ async def killed(stage: Stage) -> None:
 async def killed_dynamic(stage: Stage) -> None:
     """The same without static membership: each successor waits until the group has given the dead one up."""
     await killed(stage)
+
+
+@scenario("stopped-while-starting", kills=12, store="rocksdict")
+async def stopped_while_starting(stage: Stage) -> None:
+    """Told to stop at any moment of start-up, a worker is gone within ten seconds."""
+    async with stage.feed(RATE) as feed:
+        for stop in range(stage.kills):
+            feed.up_to((stop + 1) / (stage.kills + 1))
+            worker = stage.start()
+            await asyncio.sleep(stage.rng.uniform(START_SECONDS / 3, START_SECONDS))
+            await stage.terminate(worker)
+        if stage.figures["slowest stop, s"] > STOP_SECONDS:
+            raise Violation(f"a stop took {stage.figures['slowest stop, s']} s")
+        worker = stage.start()
+    await stage.finish(worker)
 
 
 @scenario("two-workers", kills=10, ci=4, store="memory")
