@@ -27,10 +27,6 @@ from streams.topics import TopicsError, check_topics
 
 log = logging.getLogger(__name__)
 
-UNASSIGNED_GRACE_SECONDS = 5.0
-"""Grace of a worker that holds no partitions, and so has nothing to save: a stop while it joins its group can hang in
-Faust, and kept its place in the group for the whole grace."""
-
 DISK_TRY_BYTES = 1024 * 1024
 """What RocksDB writes for a partition before the first state goes in, and some."""
 
@@ -97,10 +93,7 @@ class Worker(faust.Worker):
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         """Why overridden: with the brokers away, Faust's stop did not end in 130 s."""
         log.info("stopping", extra={"signal": signal.name})
-        grace = self.app.settings.shutdown_grace_seconds
-        if not self.app.scorer.positions():
-            grace = min(grace, UNASSIGNED_GRACE_SECONDS)
-        self._end_hard_after(grace)
+        self._end_hard_after(self.app.settings.shutdown_grace_seconds)
         super()._schedule_shutdown(signal)
 
     def _crash(self, reason: BaseException) -> None:
