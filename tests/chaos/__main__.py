@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Clients of the harness lose their brokers as workers do, and would say so line by line.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     root = Path(tempfile.mkdtemp(prefix="stillwatch-chaos-"))
+    command = " ".join(["python -m tests.chaos", *(sys.argv[1:] if arguments is None else arguments)])
     runs: list[Run] = []
     served: dict[Kind, Kafka] = {}
     with ExitStack() as stack:
@@ -105,11 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed + number
                 folder = root / f"{entry.name}-{seed}-{number}"
                 runs.append(play(entry, served[entry.kafka], folder, seed, kills))
+                if not given.no_results:  # after each, so that a command that is cut short leaves what it found
+                    write_results(runs, command)
                 if runs[-1].verdict == "held" and not given.keep:
                     shutil.rmtree(folder, ignore_errors=True)
     print(summary(runs))
-    if not given.no_results:
-        write_results(runs, " ".join(["python -m tests.chaos", *(sys.argv[1:] if arguments is None else arguments)]))
     broken = any(run.verdict == "BROKEN" for run in runs)
     if not broken and not given.keep:
         shutil.rmtree(root, ignore_errors=True)

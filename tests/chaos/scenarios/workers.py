@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.chaos.oracle import Violation
-from tests.chaos.stage import ASSIGNED, READY, SESSION_SECONDS, Stage, scenario
+from tests.chaos.stage import ASSIGNED, GRACE_SECONDS, READY, SESSION_SECONDS, Stage, scenario
 from tests.integration.streams.running import Worker
 
 START_SECONDS = 6.0
@@ -15,7 +15,7 @@ MOMENTS = ("BatchRecovery]: Starting", "Joined group", ASSIGNED, "opening partit
 """What a worker says on its way: a kill right behind one of these falls into what is over in milliseconds."""
 
 RATE = 600.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = GRACE_SECONDS + 2.0
 
 
 async def kill_somewhen(stage: Stage, worker: Worker) -> None:
@@ -55,7 +55,7 @@ async def killed_dynamic(stage: Stage) -> None:
 
 @scenario("stopped-while-starting", kills=12, store="rocksdict")
 async def stopped_while_starting(stage: Stage) -> None:
-    """Told to stop at any moment of start-up, a worker is gone within ten seconds."""
+    """Told to stop at any moment of start-up, a worker is gone within its grace, and its successor goes on."""
     async with stage.feed(RATE) as feed:
         for stop in range(stage.kills):
             feed.up_to((stop + 1) / (stage.kills + 1))
