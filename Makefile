@@ -128,6 +128,10 @@ bench-detection: dev ## Measure what is found, and who is troubled, on composed 
 schemas: runtime ## Write schemas/published again from the code
 	@$(BIN)/python -m schemas.publish
 
+.PHONY: layout
+layout: runtime ## Publish today's layout of the accounts' records, so that later versions can read states in it
+	@$(BIN)/python -m detectors.layouts
+
 .PHONY: baseline
 baseline: runtime ## Fit the default baseline again: make baseline EVENTS="history1.jsonl history2.jsonl" NOTE="where from"
 	@test -n "$(EVENTS)" || { echo "make baseline needs EVENTS: one or more files of organic history (JSON lines)" >&2; exit 2; }

@@ -79,6 +79,7 @@ class EngineCounters:
     evictions: int = 0
     unreadable_states: int = 0
     encoder_changes: int = 0
+    migrated_states: int = 0
     void_fences: int = 0
 
 
@@ -334,7 +335,9 @@ class Engine:
         if envelope is not None:
             try:
                 if not state.is_erased(envelope):
-                    return state.unseal(envelope, self.baseline.encoder.hash)
+                    row = state.unseal(envelope, self.baseline.encoder.hash)
+                    self.counters.migrated_states += state.is_older(envelope)
+                    return row
                 row = state.blank_after(envelope)
             except state.EncoderChangedError:
                 self.counters.encoder_changes += 1

@@ -3,12 +3,12 @@
 Layout, little-endian: magic, version, digest of the record's fields, hash of the encoder, fence, end of the account's
 activity, size of the record, CRC-32 of all of these and the payload; then the record's raw bytes as one LZ4 block (most
 of a small account's record is zeros). States come back from a topic that others may have written to, so everything is
-checked and every size is bounded; nothing in it is code.
+checked and every size is bounded; nothing in it is code. A state in an older layout is carried over, as
+`detectors.layouts` says.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.account import DTYPE
 from detectors.finding import CRITICAL, HIGH, MEDIUM
+from detectors.layouts import PUBLISHED, carry_over, digest_of
 from detectors.rivals import HEADS
 
 MAGIC = b"SWST"
@@ -26,7 +27,7 @@ VERSION = 2
 _HEADER = struct.Struct("<4sB8s8sqqI")
 _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
-MAX_BYTES = _OVERHEAD + DTYPE.itemsize + 64
+MAX_BYTES = _OVERHEAD + max(layout.itemsize for layout in (DTYPE, *PUBLISHED.values())) + 64
 """An envelope is never larger than this (LZ4 may expand what it cannot compress by a few bytes)."""
 
 SEVERITIES = (0, MEDIUM, HIGH, CRITICAL)
@@ -41,7 +42,7 @@ too. No offset up to `LAST_NUMBER` needs more bits."""
 
 LAST_LOG = 2 ** (63 - FENCE_OFFSET_BITS) - 1
 
-LAYOUT = hashlib.sha256(repr(DTYPE.descr).encode()).digest()[:8]
+LAYOUT = digest_of(DTYPE)
 
 
 class StateError(ValueError):
@@ -115,17 +116,18 @@ def _head(row: NDArray[Any], encoder_hash: str, active_until: int, size: int) ->
 
 
 def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
-    """The record in an envelope, shape `(1,)`, writable.
+    """The record in an envelope, shape `(1,)`, writable; carried over when its layout is an older one.
 
     Raises
     ------
     EncoderChangedError
         It was made with another encoder.
     StateError
-        It is damaged, foreign, or of another layout.
+        It is damaged, foreign, or of an unknown layout.
     """
     header = header_of(envelope)
-    if header.layout != LAYOUT or header.size != DTYPE.itemsize:
+    layout = DTYPE if header.layout == LAYOUT else PUBLISHED.get(header.layout)
+    if layout is None or header.size != layout.itemsize:
         raise StateError("state of another layout")
     if header.encoder != bytes.fromhex(encoder_hash)[:8]:
         raise EncoderChangedError("state made with another encoder")
@@ -137,10 +139,15 @@ def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
         raise StateError("state cannot be decompressed") from error
     if size != header.size:
         raise StateError("state of a wrong size")
-    row = np.frombuffer(raw, DTYPE)
+    row = np.frombuffer(raw, DTYPE) if layout is DTYPE else carry_over(raw, layout, DTYPE)
     if not _is_plausible(row):
         raise StateError("state holds numbers that no history of requests can lead to")
     return row
+
+
+def is_older(envelope: bytes) -> bool:
+    """Whether an envelope that `unseal` has read was in an older layout."""
+    return bool(_HEADER.unpack_from(envelope)[2] != LAYOUT)
 
 
 def _words_of(dtype: np.dtype[Any], kind: str, offset: int = 0) -> list[int]:

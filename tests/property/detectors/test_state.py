@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cramjam
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from detectors import account, state
 from detectors.rivals import HEADS
+from tests.envelopes import head_of, head_with, packed, payload_of, resealed
 from tests.made_up import listed, person
 
 ENCODER_HASH = "0123456789abcdef"
@@ -78,30 +78,21 @@ def test_a_state_of_another_encoder_is_told_apart() -> None:
     assert state.fence_of(ENVELOPE) == 69
 
 
-def resealed(head: bytes, payload: bytes) -> bytes:
-    """An envelope whose checksum fits, as somebody with a right to write to the topic can make one."""
-    return head + state._CRC.pack(state.zlib.crc32(payload, state.zlib.crc32(head))) + payload
-
-
 def test_a_state_of_another_layout_is_refused() -> None:
-    head, payload = bytearray(ENVELOPE[: state._HEADER.size]), ENVELOPE[state._OVERHEAD :]
-    head[5] ^= 1
     with pytest.raises(state.StateError, match="another layout"):
-        state.unseal(resealed(bytes(head), payload), ENCODER_HASH)
+        state.unseal(resealed(head_with(ENVELOPE, layout=b"no such."), payload_of(ENVELOPE)), ENCODER_HASH)
 
 
 @pytest.mark.parametrize("raw", [bytes(account.DTYPE.itemsize + 1), bytes(10_000_000)])
 def test_a_payload_that_would_grow_larger_than_a_record_is_refused(raw: bytes) -> None:
-    payload = bytes(cramjam.lz4.compress_block(raw, store_size=False))
     with pytest.raises(state.StateError):
-        state.unseal(resealed(ENVELOPE[: state._HEADER.size], payload), ENCODER_HASH)
+        state.unseal(resealed(head_of(ENVELOPE), packed(raw)), ENCODER_HASH)
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, account.DTYPE.itemsize - 8, account.DTYPE.itemsize - 1])
 def test_a_payload_of_less_than_a_record_is_refused_and_not_filled_up(size: int) -> None:
-    payload = bytes(cramjam.lz4.compress_block(ROW.tobytes()[:size], store_size=False))
     with pytest.raises(state.StateError, match="wrong size"):
-        state.unseal(resealed(ENVELOPE[: state._HEADER.size], payload), ENCODER_HASH)
+        state.unseal(resealed(head_of(ENVELOPE), packed(ROW.tobytes()[:size])), ENCODER_HASH)
 
 
 def test_fences_rise_from_log_to_log() -> None:
@@ -126,7 +117,7 @@ def test_an_account_is_active_until_its_last_request_or_while_older_ones_are_fil
 @given(st.binary(min_size=1, max_size=3000))
 def test_a_payload_that_is_no_lz4_is_refused(payload: bytes) -> None:
     try:
-        row = state.unseal(resealed(ENVELOPE[: state._HEADER.size], payload), ENCODER_HASH)
+        row = state.unseal(resealed(head_of(ENVELOPE), payload), ENCODER_HASH)
     except state.StateError:
         return
     assert row.shape == (1,)
