@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.events import FAILED, NO_CONTENT
+from detectors.events import FAILED, NO_CONTENT, UNRELATED
 from detectors.kernel import Record, Scalar, Vector, kernel
 from detectors.statistics import cadence, coverage, header, identity, memory, mixture, order, recurrence, shape, users
 
@@ -167,7 +167,7 @@ def features(row: Record, out: Vector) -> None:
     out[12] = r["run"]
     out[13] = recurrence.recent_share(r)
     out[14] = recurrence.near_share(r)
-    out[15] = expected / 128.0
+    out[15] = expected / UNRELATED
     out[16] = coverage.novelty(c)
     out[17] = c["fresh"] / c["weight"] if c["weight"] > 0.0 else 0.0
     out[18] = shape.frame(c["share"], c["weight"])

@@ -1,7 +1,7 @@
-"""Embeddings to 256-bit codes: centre, rotate, keep the signs.
+"""Embeddings to 128-bit codes: centre, rotate, keep the signs.
 
 The Hamming distance between two codes estimates the angle between two centred embeddings (Charikar 2002: each bit
-differs with probability angle / pi), and costs four XORs and popcounts where a cosine costs 256 multiplications.
+differs with probability angle / pi), and costs two XORs and popcounts where a cosine costs 256 multiplications.
 
 The rotation is three rounds of "flip signs, then Walsh-Hadamard", the usual stand-in for a random orthogonal matrix
 (Ailon and Chazelle 2009; Andoni et al. 2015). It needs additions only, in one fixed order, so that every batch size
@@ -21,10 +21,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.events import BITS, WORDS
 from detectors.kernel import Scalar, Vector, kernel
 
-BITS = 256
-WORDS = BITS // 64
 ROUNDS = 3
 MAX_DIMENSION = 8192
 
@@ -108,7 +107,7 @@ class Encoder:
         Mean of the population's unit embeddings, float32, shape `(dimension,)`.
     signs
         The rotation's sign flips, +1 or -1, int8, shape `(3, padded)` where `padded` is the least power of two that
-        holds both the dimension and 256 bits.
+        holds both the dimension and the bits of a code.
     model
         Name of the embedding model that the mean was learnt from.
 
@@ -116,9 +115,9 @@ class Encoder:
     --------
     >>> import numpy as np
     >>> encoder = Encoder(np.zeros(4, np.float32), rotation_signs(4), "toy")
-    >>> a, b = encoder.encode(np.array([[1, 2, 3, 4], [-1, -2, -3, -4]], np.float32))
+    >>> a, b = encoder.encode(np.array([[1, 2, 3, 5], [-1, -2, -3, -5]], np.float32))
     >>> int(np.bitwise_count(a ^ b).sum())
-    256
+    128
     """
 
     def __init__(self, mean: NDArray[np.float32], signs: NDArray[np.int8], model: str) -> None:
@@ -141,7 +140,7 @@ class Encoder:
         return len(self.mean)
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint64]:
-        """Codes of `embeddings`, float32, shape `(n, dimension)`, finite and not all zero; uint64, shape `(n, 4)`."""
+        """Codes of `embeddings`, float32, shape `(n, dimension)`, finite and not all zero; uint64, shape `(n, 2)`."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dimension:
             raise ValueError(f"embeddings must have shape (n, {self.dimension}), not {embeddings.shape}")
         codes = np.empty((len(embeddings), WORDS), np.uint64)
@@ -150,7 +149,7 @@ class Encoder:
 
 
 def padded_size(dimension: int) -> int:
-    """The least power of two that holds `dimension` numbers and at least 256 bits."""
+    """The least power of two that holds `dimension` numbers and at least the bits of a code."""
     return max(BITS, 1 << (dimension - 1).bit_length())
 
 

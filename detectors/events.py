@@ -17,13 +17,22 @@ FAILED = 1
 NO_CONTENT = 2
 """Flag: neither an embedding nor any text came with the request, so it is activity but covered nothing."""
 
+BITS = 128
+"""Sign bits of a code. With 256 a single distance would be a third less noisy and every state half as large
+again, and detection measured alike: what limits it is how few requests there are."""
+
+WORDS = BITS // 64
+
+UNRELATED = BITS / 2
+"""Bits in which the codes of two unrelated requests differ on average: the unit of distances that are reported."""
+
 EVENT_DTYPE = np.dtype(
     [
         ("time", "<i8"),  # event time, epoch milliseconds
         ("offset", "<i8"),  # offset in the partition; the line number when read from a file
         ("identity", "<u8"),  # hash of (account, id, time), else of (topic, partition, offset)
         ("end_user", "<u8"),  # hash of the account's own user id, 0 when absent
-        ("code", "<u8", (4,)),  # 256 sign bits of the centred, rotated embedding; zeros when there is no content
+        ("code", "<u8", (WORDS,)),  # sign bits of the centred, rotated embedding; zeros when there is no content
         ("length", "<f4"),  # characters of the embedded text, else input tokens x 4.2; 0 when unknown
         ("output_tokens", "<i4"),  # tokens answered, UNKNOWN when not reported
         ("endpoint", "<u4"),  # hash of the endpoint's name, 0 when absent

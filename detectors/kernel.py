@@ -24,7 +24,7 @@ Record = Any
 """A numpy record (a row of a structured array), in compiled code or, with the JIT off, an `np.void`."""
 
 Code = Any
-"""A request's 256-bit code: uint64, shape `(4,)`."""
+"""A request's code: uint64, shape `(events.WORDS,)`."""
 
 Vector = Any
 """A one-dimensional array whose dtype and shape the docstring names."""

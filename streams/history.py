@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.embedding import WORDLLAMA, load_wordllama
-from detectors.encoder import WORDS, Encoder, rotation_signs
-from detectors.events import EVENT_DTYPE, EventBatch
+from detectors.encoder import Encoder, rotation_signs
+from detectors.events import EVENT_DTYPE, WORDS, EventBatch
 from detectors.fit import population_mean
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request
 from streams.ingest import Ingest

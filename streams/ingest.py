@@ -4,7 +4,7 @@ Three things can come of a record: a row of the batch, a dead letter with its re
 record that has to go back to the topic under its account's key, because an account's requests must meet in one
 partition, in order. One bad record never touches its neighbours.
 
-Text is embedded here and then forgotten: the batch holds 256 sign bits of it and its length.
+Text is embedded here and then forgotten: the batch holds the sign bits of it and its length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from detectors.embedding import Supplied, TextEmbedder, check_vectors, decode_embeddings
 from detectors.encoder import Encoder
-from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, EventBatch
+from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS, EventBatch
 from schemas.dead_letter import DeadLetterReason
 from schemas.origin import Origin, read_origin
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request, user_text
@@ -247,7 +247,7 @@ class Ingest:
             rows += texts
             vectors = np.concatenate([vectors, text_vectors])
             verdicts = np.concatenate([verdicts, text_verdicts])
-        codes = np.zeros((len(records), 4), np.uint64)
+        codes = np.zeros((len(records), WORDS), np.uint64)
         blank = np.ones(len(records), np.bool_)
         good = np.flatnonzero(verdicts == Supplied.GOOD)
         if len(good):

@@ -17,7 +17,7 @@ from detectors.account import FEATURES, F
 from detectors.baseline import QUANTILE_LEVELS, QUANTILE_LOOKS, Baseline, Provenance
 from detectors.calibration import calibrate
 from detectors.encoder import Encoder, rotation_signs
-from detectors.events import EVENT_DTYPE, FAILED, EventBatch
+from detectors.events import BITS, EVENT_DTYPE, FAILED, WORDS, EventBatch
 
 Events = NDArray[Any]
 Codes = NDArray[np.uint64]
@@ -34,13 +34,13 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def random_codes(n: int, rng: np.random.Generator) -> Codes:
-    """Codes of unrelated requests, about 128 bits apart."""
-    return rng.integers(0, 2**64, (n, 4), np.uint64)
+    """Codes of unrelated requests, about `events.UNRELATED` bits apart."""
+    return rng.integers(0, 2**64, (n, WORDS), np.uint64)
 
 
 def near(codes: Codes, bits: int, rng: np.random.Generator) -> Codes:
-    """Each code with about `bits` of its 256 bits flipped."""
-    flips = np.packbits(rng.random((len(codes), 256)) < bits / 256, axis=1).view(np.uint64)
+    """Each code with about `bits` of its bits flipped."""
+    flips = np.packbits(rng.random((len(codes), BITS)) < bits / BITS, axis=1).view(np.uint64)
     return codes ^ flips
 
 
@@ -80,12 +80,12 @@ def clock_times(n: int, rng: np.random.Generator, start: int = START, seconds: f
 def person(n: int, seed: int, *, topics: int = 12, stay: int = 10, **columns: Any) -> Events:
     """Somebody of `topics` topics, `stay` requests at a time on one, whose prompts' lengths come in runs."""
     rng = generator(seed)
-    own = near(np.repeat(random_codes(1, rng), topics, axis=0), 90, rng)
+    own = near(np.repeat(random_codes(1, rng), topics, axis=0), 45, rng)
     visits = rng.integers(0, topics, n // stay + 1)
     topic = np.repeat(visits, stay)[:n]
     lengths = np.repeat(rng.lognormal(4.2, 0.9, n // stay + 1), stay)[:n] * rng.uniform(0.7, 1.4, n)
     columns = {"length": lengths, "output_tokens": rng.integers(20, 900, n)} | columns
-    return events_of(near(own[topic], 45, rng), person_times(n, rng), **columns)
+    return events_of(near(own[topic], 22, rng), person_times(n, rng), **columns)
 
 
 def service(n: int, seed: int, *, questions: int = 400, **columns: Any) -> Events:

@@ -1,4 +1,4 @@
-"""Hamming distances of 256-bit codes, and an integer hash: the instructions that every statistic shares."""
+"""Hamming distances of codes, and an integer hash: the instructions that every statistic shares."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def popcount(x: Scalar) -> Scalar:
 
 @inlined
 def hamming(a: Code, b: Code) -> Scalar:
-    """Number of differing bits of two codes, each uint64 of shape `(4,)`."""
-    return popcount(a[0] ^ b[0]) + popcount(a[1] ^ b[1]) + popcount(a[2] ^ b[2]) + popcount(a[3] ^ b[3])
+    """Number of differing bits of two codes, each uint64 of shape `(2,)`."""
+    return popcount(a[0] ^ b[0]) + popcount(a[1] ^ b[1])
 
 
 @kernel

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN
+from detectors.events import BITS, EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS
 from detectors.kernel import Record
 
-BITS = 256
 ABSENT_TIME = int(np.iinfo(np.int64).min)
 """Time of a request that was given none: it counts as sent together with the request before it."""
 
@@ -40,8 +39,8 @@ def event_of(x: Request) -> np.void:
 
     A dict may hold the columns of `EVENT_DTYPE` under their names. All its other numbers are features of the request's
     content and are folded into the code by signed random projection (Charikar 2002): the signs of a feature are the
-    bits of the SHA-256 of its name, and a bit of the code says whether the features' sum so signed is positive. Other
-    values (text, NaN, None) are passed over. A request with neither code nor features has no content.
+    first bits of the SHA-256 of its name, and a bit of the code says whether the features' sum so signed is positive.
+    Other values (text, NaN, None) are passed over. A request with neither code nor features has no content.
 
     Raises
     ------
@@ -95,10 +94,11 @@ def _folded(x: Mapping[Any, Any]) -> NDArray[np.uint64]:
         (str(name), float(value)) for name, value in x.items() if name not in _KNOWN and _is_number(value)
     )
     if not features:
-        return np.zeros(BITS // 64, np.uint64)
+        return np.zeros(WORDS, np.uint64)
     total = np.zeros(BITS)
     for name, value in features:
-        signs = np.unpackbits(np.frombuffer(hashlib.sha256(name.encode("utf-8", "replace")).digest(), np.uint8))
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+        signs = np.unpackbits(np.frombuffer(digest, np.uint8), count=BITS)
         total += value * (2.0 * signs - 1.0)
     return np.packbits(total > 0.0).view("<u8").astype(np.uint64)
 

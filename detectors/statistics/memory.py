@@ -4,7 +4,7 @@ Order, recurrence and coverage all ask how far a new request lies from the recen
 distances are taken once, here.
 
 The sample is Vitter's algorithm R (1985) over the requests that have left the last `LOCAL`; its coin is a hash of the
-request's number, so a replay draws the same sample. Bytes: 1,032. Cost: 32 Hamming distances a request.
+request's number, so a replay draws the same sample. Bytes: 520. Cost: 32 Hamming distances a request.
 
 References
 ----------
@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.events import UNRELATED, WORDS
 from detectors.kernel import Code, Record, Scalar, Vector, kernel
 from detectors.statistics.bits import hamming, mix
 from detectors.statistics.estimator import Parts, RecordDetector, is_covered
@@ -27,7 +28,7 @@ RESERVOIR = 16
 LOCAL = 8
 ABSENT = 999
 
-DTYPE = np.dtype([("count", "<i8"), ("ring", "<u8", (RING, 4)), ("reservoir", "<u8", (RESERVOIR, 4))])
+DTYPE = np.dtype([("count", "<i8"), ("ring", "<u8", (RING, WORDS)), ("reservoir", "<u8", (RESERVOIR, WORDS))])
 
 
 @kernel
@@ -58,9 +59,9 @@ def remember(s: Record, code: Code) -> None:
             slot = np.int64(mix(np.uint64(count)) % np.uint64(age + 1))
         if slot < RESERVOIR:
             old = s["ring"][(count - LOCAL) % RING]
-            for w in range(4):
+            for w in range(WORDS):
                 s["reservoir"][slot, w] = old[w]
-    for w in range(4):
+    for w in range(WORDS):
         s["ring"][count % RING, w] = code[w]
     s["count"] = count + 1
 
@@ -75,8 +76,8 @@ def distances_to(s: Record, code: Code) -> NDArray[np.int64]:
 class NearestRemembered(RecordDetector):
     """Distance to the nearest of what the account remembers: its last 16 requests and a sample of 16 older ones.
 
-    The nearest-neighbour score of outlier detection, over a bounded memory of the account's own past: in units of 128
-    bits, the distance of unrelated requests. Person and list alike score high on it, so it says what is new and not
+    The nearest-neighbour score of outlier detection, over a bounded memory of the account's own past: in units of the
+    distance of unrelated requests. Person and list alike score high on it, so it says what is new and not
     what is extraction.
 
     Examples
@@ -88,7 +89,7 @@ class NearestRemembered(RecordDetector):
     ...     nearest.learn_one(x)
     0.0
     0.0
-    1.046875
+    1.015625
 
     References
     ----------
@@ -108,4 +109,4 @@ class NearestRemembered(RecordDetector):
         if count < 2:
             return 0.0
         distances = distances_to(record["memory"], record["memory"]["ring"][(count - 1) % RING])
-        return float(distances[1:].min()) / 128.0
+        return float(distances[1:].min()) / UNRELATED

@@ -3,7 +3,8 @@
 Services, jobs and evaluations do, and people now and then; a list made for extraction is deduplicated. A request is
 known by a 16-bit fingerprint of its code in a table of 256, filled first and then sampled (Vitter 1985); counted are
 repeats, hot repeats (the fourth asking or later: what popular questions do and a re-asked list does not), the share of
-repeats among the last nine, and near repeats (an old or recent request less than 64 bits away).
+repeats among the last nine, and near repeats (an old or recent request at less than half the distance of
+unrelated ones).
 
 Null: an extraction list has none, so that the number expected of a service grows as n squared against it.
 Bytes: 640. Cost: one scan of 256 fingerprints a request.
@@ -15,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from detectors.events import BITS
 from detectors.kernel import Code, Record, Scalar, Vector, kernel
 from detectors.statistics import memory
 from detectors.statistics.bits import mix
@@ -23,7 +25,7 @@ from detectors.statistics.estimator import Parts, RecordDetector, is_covered
 
 TABLE = 256
 HOT = 4
-NEAR_BITS = 64
+NEAR_BITS = BITS // 4
 RUN_KEEP = 8.0 / 9.0
 
 DTYPE = np.dtype(
@@ -45,7 +47,7 @@ DTYPE = np.dtype(
 @kernel
 def fingerprint_of(code: Code) -> Scalar:
     """16 bits of a code's hash, never 0."""
-    h = mix(code[0] ^ mix(code[1] ^ mix(code[2] ^ mix(code[3]))))
+    h = mix(code[0] ^ mix(code[1]))
     return np.int64(h % np.uint64(65535)) + 1
 
 

@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from detectors import portable_math
+from detectors.events import BITS
 from detectors.kernel import Record, Scalar, Vector, kernel
-from detectors.statistics.coverage import BITS, FULL, KEEP, RATE
+from detectors.statistics.coverage import FULL, KEEP, RATE
 from detectors.statistics.estimator import Parts, RecordDetector, RecordTransformer, is_covered
 
 SHORT_TOKENS = 8
@@ -88,7 +89,7 @@ def length_ratio(s: Record) -> Scalar:
 
 @kernel
 def frame(share: Vector, weight: Scalar) -> Scalar:
-    """Share of the 256 bits that at least nine in ten recent requests have alike, from `coverage`'s decayed shares."""
+    """Share of the bits that at least nine in ten recent requests have alike, from `coverage`'s decayed shares."""
     if weight <= 0.0:
         return 0.0
     scale = 1.0 / (FULL * weight)
@@ -96,7 +97,7 @@ def frame(share: Vector, weight: Scalar) -> Scalar:
     for j in range(BITS):
         if abs(np.float64(share[j]) * scale - 0.5) > FRAME_MARGIN:
             fixed += 1
-    return fixed / 256.0
+    return fixed / BITS
 
 
 def _learn(record: Record, event: np.void) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.events import WORDS
 from detectors.statistics import memory
 from tests.made_up import generator, random_codes
 
@@ -40,7 +41,7 @@ def test_the_sample_holds_different_requests_older_than_the_last_eight(n: int, s
 
 def test_every_old_request_is_as_likely_in_the_sample() -> None:
     # The coin is a hash of the request's number, so chance is over numbers: many lengths stand in for many samples.
-    codes = np.zeros((4000, 4), np.uint64)
+    codes = np.zeros((4000, WORDS), np.uint64)
     codes[:, 0] = np.arange(4000)
     held = np.zeros(1, memory.DTYPE)
     ages = []

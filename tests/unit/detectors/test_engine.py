@@ -14,7 +14,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from detectors import account, state
 from detectors.baseline import Baseline
 from detectors.engine import Engine, EngineOptions
-from detectors.events import EVENT_DTYPE, NO_CONTENT, EventBatch
+from detectors.events import EVENT_DTYPE, NO_CONTENT, WORDS, EventBatch
 from detectors.finding import HIGH_REQUESTS
 from schemas.alert import OCSF_VERSION, Activity, Alert, Confidence, Severity, decode_alert, encode_alert
 from tests.made_up import (
@@ -66,7 +66,7 @@ def test_a_list_is_found_and_organic_accounts_are_not(baseline: Baseline) -> Non
     accounts = {f"list {k}": listed(200, k, account=f"list {k}") for k in range(4)}
     accounts |= {f"person {k}": person(300, k, account=f"person {k}") for k in range(6)}
     accounts |= {"service": service(800, 1, account="s"), "job": batch_job(800, 1, account="j")}
-    accounts |= {"heartbeat": events_of(np.ones((500, 4), np.uint64), clock_times(500, generator(1)), account="h")}
+    accounts |= {"heartbeat": events_of(np.ones((500, WORDS), np.uint64), clock_times(500, generator(1)), account="h")}
     alerts = Engine(baseline).apply(0, stream_of(accounts))
     assert {alert.account for alert in alerts} == {f"list {k}" for k in range(4)}
 
@@ -535,7 +535,8 @@ def test_no_code_of_a_request_is_in_an_alert(alerts: list[Alert]) -> None:
 
 
 def test_events_have_no_room_for_a_prompt() -> None:
-    assert all(EVENT_DTYPE[name].kind in "iuf" or EVENT_DTYPE[name].shape == (4,) for name in EVENT_DTYPE.names or ())
+    fields = [EVENT_DTYPE[name] for name in EVENT_DTYPE.names or ()]
+    assert all(field.kind in "iuf" or field.shape == (WORDS,) for field in fields)
     assert all(np.dtype(kind).kind not in "SUOV" for kind in _plain_kinds(account.DTYPE))
 
 

@@ -18,6 +18,7 @@ import detectors.statistics
 from detectors import account
 from detectors.account_model import AccountModel
 from detectors.baseline import Baseline, load_default
+from detectors.events import BITS
 from detectors.statistics import (
     Breadth,
     Cadence,
@@ -192,7 +193,7 @@ def test_the_angle_between_features_is_kept_in_the_codes() -> None:
         b -= a * (a @ b) / (a @ a)
         b = np.cos(angle) * a / np.linalg.norm(a) + np.sin(angle) * b / np.linalg.norm(b)
         codes = [event_of({f"f{k}": float(v) for k, v in enumerate(vector)})["code"] for vector in (a, b)]
-        assert np.bitwise_count(codes[0] ^ codes[1]).sum() == pytest.approx(256 * angle / np.pi, abs=30)
+        assert np.bitwise_count(codes[0] ^ codes[1]).sum() == pytest.approx(BITS * angle / np.pi, abs=20)
 
 
 @pytest.mark.parametrize("useless", [{}, {"text": "hello"}, {"x": float("nan")}, {"x": None, "time": START}])
@@ -263,7 +264,7 @@ def test_decayed_mean_and_variance_are_rivers() -> None:
 
 
 def test_decayed_shares_of_bits_are_rivers_decayed_means() -> None:
-    codes = near(np.repeat(random_codes(1, generator(5)), 2000, axis=0), 40, generator(6))
+    codes = near(np.repeat(random_codes(1, generator(5)), 2000, axis=0), 20, generator(6))
     held = np.zeros(1, coverage.DTYPE)
     means = [stats.EWMean(coverage.RATE) for _ in range(8)]
     nothing = np.full(32, memory.ABSENT, np.int64)

@@ -65,7 +65,9 @@ def test_the_same_seed_gives_the_same_streams() -> None:
 def test_the_pool_takes_what_covered_something_and_of_nobody_too_much() -> None:
     short = listed(50, 1)
     short["length"] = LEAST_CHARACTERS - 1
-    pool = Pool([listed(1000, 2), with_failures(listed(50, 3), 1.1, 1), short, person(40, 4)], generator(1))
+    pool = Pool(
+        [listed(1000, 2), with_failures(listed(50, 3), 1.1, 1), short, person(40, 4, length=200.0)], generator(1)
+    )
     assert np.bincount(pool.source, minlength=4).tolist() == [PER_ACCOUNT, 0, 0, 40]
 
 
