@@ -23,6 +23,9 @@ class ExitCode(IntEnum):
     BROKER = 4
     """Brokers that cannot be reached, or that refused."""
 
+    FAULT = 70
+    """A fault of stillwatch, worth a report (`EX_SOFTWARE`)."""
+
     STUCK = 75
     """A worker that did not stop in time and ended itself hard; nothing is lost by it (`EX_TEMPFAIL`)."""
 
@@ -36,6 +39,7 @@ MEANINGS = {
     ExitCode.USAGE: "bad arguments or configuration",
     ExitCode.INPUT: "an input file cannot be read or used",
     ExitCode.BROKER: "brokers cannot be reached, or refused",
+    ExitCode.FAULT: "a fault of stillwatch, worth a report",
     ExitCode.STUCK: "hard end of a stuck worker",
     ExitCode.INTERRUPTED: "interrupted",
 }

@@ -31,6 +31,13 @@ METRICS = {
         ("why",),
         "Requests not counted: 'duplicate' (logged twice), 'fenced' (read again after a restart).",
     ),
+    "late": Metric(
+        "stillwatch_late_events",
+        Counter,
+        "events",
+        (),
+        "Requests with a time before their account's latest. They are scored like any other.",
+    ),
     "lost_records": Metric(
         "stillwatch_lost_records",
         Counter,
@@ -51,6 +58,13 @@ METRICS = {
     "accounts": Metric("stillwatch_accounts", Gauge, "accounts", (), "Accounts with a state on this worker."),
     "accounts_ready": Metric(
         "stillwatch_accounts_ready", Gauge, "accounts", (), "Accounts held ready for scoring, at most slab_rows."
+    ),
+    "evictions": Metric(
+        "stillwatch_evicted_accounts",
+        Counter,
+        "accounts",
+        (),
+        "Accounts that gave way to others among those held ready; many a second mean that slab_rows is too small.",
     ),
     "forgotten": Metric(
         "stillwatch_forgotten_accounts", Counter, "accounts", (), "Idle accounts forgotten because of max_accounts."
@@ -78,6 +92,9 @@ METRICS = {
         "accounts",
         ("why",),
         "Accounts that started anew though a state was there: 'unreadable', 'encoder' (another baseline), 'expired'.",
+    ),
+    "migrated_states": Metric(
+        "stillwatch_migrated_states", Counter, "states", (), "States of an older version that were carried over."
     ),
     "void_fences": Metric(
         "stillwatch_void_fences",
@@ -119,6 +136,7 @@ class Metrics:
     records: Counter
     scored: Counter
     skipped: Counter
+    late: Counter
     lost_records: Counter
     dead_letters: Counter
     rekeyed: Counter
@@ -126,11 +144,13 @@ class Metrics:
     lag: Gauge
     accounts: Gauge
     accounts_ready: Gauge
+    evictions: Counter
     forgotten: Counter
     deleted_states: Counter
     erased: Counter
     late_writes: Counter
     cold_starts: Counter
+    migrated_states: Counter
     void_fences: Counter
     checkpoint_seconds: Histogram
     checkpoint_failures: Counter

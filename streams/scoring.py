@@ -16,6 +16,7 @@ from schemas.alert import Activity, Alert, cloudevents_headers, encode_alert
 from schemas.dead_letter import DeadLetterReason, dead_letter_headers, redacted_value
 from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
 from streams.checkpoint import Checkpoint
+from streams.exit_codes import ExitCode
 from streams.ingest import DeadLetter, Ingest, Record, origin_of
 from streams.metrics import Metrics
 from streams.orders import order_of, runs
@@ -109,7 +110,7 @@ class Scorer:
     learn_partitions
         Asks the brokers for the number of partitions of every topic, and raises when they do not fit.
     fatal
-        Ends the worker, with a reason in a line.
+        Ends the worker, with a reason in a line and an exit code.
     settle_seconds
         Bound of the last checkpoint before partitions go.
     """
@@ -127,7 +128,7 @@ class Scorer:
         log_ends: Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]],
         log_begins: Callable[[TP], Awaitable[int]],
         learn_partitions: Callable[[], Awaitable[None]],
-        fatal: Callable[[str], None],
+        fatal: Callable[[str, ExitCode], None],
         settle_seconds: float,
     ) -> None:
         self._ingest = ingest
@@ -358,7 +359,8 @@ class Scorer:
             if len(run) == 1:
                 refused.add(run[0].offset)
                 if len(refused) > MAX_REFUSED:
-                    self._fatal("scoring fails for record after record: a fault of stillwatch, please report it")
+                    reason = "scoring fails for record after record: a fault of stillwatch, please report it"
+                    self._fatal(reason, ExitCode.FAULT)
             self._forget(tp)
             self._checkpoint.own(tp.partition, committed)
             self._next[tp] = committed

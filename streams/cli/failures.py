@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,9 @@ def run_guarded(app: Callable[..., object]) -> int:
         return _fail(ExitCode.BROKER, str(broker_error("Kafka", error)))
     except typer.Exit as error:
         return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return ExitCode.FAULT
     return code if isinstance(code, int) else ExitCode.OK
 
 

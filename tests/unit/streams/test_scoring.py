@@ -12,10 +12,13 @@ from faust.types import TP
 
 from detectors import state
 from detectors.baseline import load_default
+from detectors.events import EventBatch
+from schemas.alert import Alert
 from streams.checkpoint import Checkpoint
 from streams.detection import make_engine, make_ingest
+from streams.exit_codes import ExitCode
 from streams.metrics import Metrics
-from streams.scoring import Outputs, Scorer
+from streams.scoring import MAX_REFUSED, Outputs, Scorer
 from streams.settings import load_settings
 from streams.stores.memory import MemoryStore
 from streams.topics import TopicNames
@@ -58,6 +61,8 @@ class Consumer:
         self.begins = 0
         self.epoch = 0
         self.committed: int | None = None
+        self.ended: list[tuple[str, ExitCode]] = []
+        self.partitions = Partitioner()
         self.store = MemoryStore(
             "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
         )
@@ -70,9 +75,9 @@ class Consumer:
         )  # fmt: skip
         self.scorer = Scorer(
             ingest=INGEST, engine=self.engine, checkpoint=self.checkpoint, metrics=metrics,
-            outputs=Outputs(NAMES, Partitioner(), metrics, redact=False), epoch_of=lambda tp: (0, self.epoch),
+            outputs=Outputs(NAMES, self.partitions, metrics, redact=False), epoch_of=lambda tp: (0, self.epoch),
             seek=self.seek, log_ends=self.log_ends, log_begins=self.log_begins,
-            learn_partitions=self.learn_partitions, fatal=pytest.fail, settle_seconds=1.0,
+            learn_partitions=self.learn_partitions, fatal=lambda *end: self.ended.append(end), settle_seconds=1.0,
         )  # fmt: skip
 
     async def assign(self) -> None:
@@ -104,7 +109,8 @@ class Consumer:
         return self.begins
 
     async def learn_partitions(self) -> None:
-        """There is one."""
+        for topic in NAMES:
+            self.partitions.learn(topic, 1)
 
     def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
         return {}
@@ -197,3 +203,20 @@ async def test_a_gap_that_retention_did_not_make_loses_nothing(consumer: Consume
     await consumer.scorer.score(Batch(REQUESTS, consumer.log[35:], (0, consumer.epoch)))
     assert consumer.requests() == 35 + 20
     assert consumer.metrics.lost_records._value.get() == 0
+
+
+async def test_an_engine_that_fails_on_record_after_record_ends_the_worker_as_a_fault_of_ours(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(partition: int, batch: EventBatch) -> list[Alert]:
+        raise RuntimeError
+
+    monkeypatch.setattr(consumer.engine, "apply", broken)
+    consumer.log = log_of(35 + MAX_REFUSED)
+    await consumer.poll()
+    assert consumer.ended == []
+    consumer.log = log_of(36 + MAX_REFUSED)
+    await consumer.poll()
+    ((reason, code),) = consumer.ended
+    assert "a fault of stillwatch, please report it" in reason
+    assert code is ExitCode.FAULT

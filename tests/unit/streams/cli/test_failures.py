@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 from aiokafka.errors import KafkaConnectionError
 
+from streams.cli import EXIT_CODES
 from streams.cli.failures import BrokerError, InputError, broker_error, run_guarded
 from streams.exit_codes import MEANINGS, ExitCode
 from streams.settings import SettingsError
@@ -71,9 +73,11 @@ def test_a_message_of_several_lines_becomes_one(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == "stillwatch: two lines\\x1b[2J\n"
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_guarded(app_that_raises(ZeroDivisionError()))
+def test_a_fault_of_ours_is_told_in_full(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_guarded(app_that_raises(ZeroDivisionError())) == ExitCode.FAULT == 70
+    told = capfd.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith("ZeroDivisionError\n")
 
 
 def test_a_wrong_argument_points_to_the_help(
@@ -95,5 +99,9 @@ def test_unreachable_brokers_are_told_in_words() -> None:
     assert str(error).startswith("brokers a:1: not reachable, or they refused")
 
 
-def test_every_exit_code_has_a_meaning() -> None:
+def test_every_exit_code_has_a_meaning_that_help_and_readme_tell() -> None:
     assert set(MEANINGS) == set(ExitCode)
+    readme = (Path(__file__).parents[4] / "README.md").read_text()
+    for code, meaning in MEANINGS.items():
+        assert f"{code.value} {meaning}" in EXIT_CODES
+        assert f"\n| {code.value} | {meaning}" in readme
