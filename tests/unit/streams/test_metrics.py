@@ -5,11 +5,16 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from detectors.engine import EngineCounters
+from streams.app import build
 from streams.metrics import METRICS, Following, Metrics, serve
+from streams.settings import load_settings
 
 
 def test_every_metric_is_listed_with_unit_and_meaning() -> None:
@@ -60,3 +65,15 @@ def test_readiness_follows_the_worker(port: tuple[str, list[bool]]) -> None:
     assert status_of(f"{url}/ready") == 200
     assert status_of(f"{url}/metrics") == 200
     assert status_of(f"{url}/table/accounts") == 404
+
+
+def test_all_that_the_engine_counts_is_served(tmp_path: Path) -> None:
+    service = build(load_settings(store="memory", data_dir=tmp_path))
+    for amount, counter in enumerate(fields(EngineCounters), start=101):
+        setattr(service.engine.counters, counter.name, amount)
+    for following, total in service._followed:
+        following.follow(total())
+    told = {line.rpartition(" ")[2] for line in service.metrics.text().decode().splitlines()}
+    # Every account that is seen for the first time starts cold: that is no event of note.
+    for name in {counter.name for counter in fields(EngineCounters)} - {"cold_starts"}:
+        assert f"{getattr(service.engine.counters, name)}.0" in told, name
