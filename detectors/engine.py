@@ -390,9 +390,9 @@ class Engine:
 
     def _count(self) -> None:
         counts, counters = self._counts, self.counters
-        counters.events += int(counts[finding.ADMITTED])
-        counters.fenced += int(counts[finding.FENCED])
-        counters.duplicates += int(counts[finding.DUPLICATE])
+        counters.events += int(counts[account.ADMITTED])
+        counters.fenced += int(counts[account.FENCED])
+        counters.duplicates += int(counts[account.DUPLICATE])
         counters.expired += int(counts[finding.EXPIRED])
         counters.late += int(counts[finding.LATE])
         counts[:] = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors import account, calibration, rivals
-from detectors.account import ADMITTED, DUPLICATE, FEATURES, FENCED
+from detectors.account import ADMITTED, FEATURES
 from detectors.kernel import Record, Scalar, Vector, kernel
 
 CREATE, UPDATE, CLOSE = 1, 2, 3
@@ -50,7 +50,7 @@ CHANGE_DTYPE = np.dtype(
 """One step of a finding, with the account's record as it was then."""
 
 EXPIRED = 3
-"""Index, after FENCED, DUPLICATE and ADMITTED, of the count of accounts that started anew."""
+"""Index, after those that `account.admit` gives, of the count of accounts that started anew."""
 
 LATE = 4
 COUNTS = 5
@@ -222,20 +222,3 @@ def run(
         if account.step(row, event, scratch) and account.is_look(row["header"]["covered"]):
             k += look(slab, slot, model, policy, time, i, changes, k)
     return len(events), k
-
-
-__all__ = [
-    "ADMITTED",
-    "CHANGE_DTYPE",
-    "CLOSE",
-    "COUNTS",
-    "CREATE",
-    "DUPLICATE",
-    "EXPIRED",
-    "FENCED",
-    "LATE",
-    "POLICY_DTYPE",
-    "UPDATE",
-    "close_if_due",
-    "run",
-]

@@ -121,7 +121,7 @@ class Attack(Ocsf, frozen=True, kw_only=True):
 
 
 ATLAS_VERSION: Final = "5.5.0"
-"""Release of MITRE ATLAS that the ids below are taken from: the first that has AML.T0008.005."""
+"""Release of MITRE ATLAS that the ids below are taken from."""
 
 _ATLAS_URL: Final = "https://atlas.mitre.org"
 
@@ -141,21 +141,6 @@ EXTRACT_AI_MODEL: Final = Attack(
     sub_technique=_technique("AML.T0024.002", "Extract AI Model"),
 )
 """The finding itself: the model is copied through its answers."""
-
-AI_SERVICE_PROXIES: Final = Attack(
-    version=ATLAS_VERSION,
-    tactic=_tactic("AML.TA0003", "Resource Development"),
-    technique=_technique("AML.T0008", "Acquire Infrastructure"),
-    sub_technique=_technique("AML.T0008.005", "AI Service Proxies"),
-)
-"""The requests come through a service that resells access."""
-
-ESTABLISH_ACCOUNTS: Final = Attack(
-    version=ATLAS_VERSION,
-    tactic=_tactic("AML.TA0003", "Resource Development"),
-    technique=_technique("AML.T0021", "Establish Accounts"),
-)
-"""The account was made for the purpose, as the many accounts of a campaign are."""
 
 
 class Analytic(Ocsf, frozen=True, kw_only=True):

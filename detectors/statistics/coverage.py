@@ -74,6 +74,31 @@ def _add_to_sums(s: Record, code: Code) -> None:
 
 
 @kernel
+def merge(into: Record, other: Record) -> None:
+    """Add another account's sums, and the cells that it entered; what is decayed stays the account's own.
+
+    Sums over every k-th request are brought to the larger stride of the two first, and halved once more if bytes could
+    overflow. So merged sums are those of all requests as long as these are fewer than 254, and beyond that a sample of
+    them, every account's in proportion to its requests, whose `total` times `stride` falls short of `requests` by less
+    than two strides.
+    """
+    into["requests"] += other["requests"]
+    for w in range(len(into["cells"])):
+        into["cells"][w] |= other["cells"][w]
+    if other["stride"] == 0:
+        return
+    stride = max(into["stride"], other["stride"])
+    own = stride // max(into["stride"], 1)
+    others = stride // other["stride"]
+    if into["total"] // own + other["total"] // others >= MAX_TOTAL:
+        stride, own, others = 2 * stride, 2 * own, 2 * others
+    into["stride"] = stride
+    into["total"] = into["total"] // own + other["total"] // others
+    for j in range(BITS):
+        into["ones"][j] = np.uint8(np.int64(into["ones"][j]) // own + np.int64(other["ones"][j]) // others)
+
+
+@kernel
 def update(s: Record, code: Code, distances: Vector) -> None:
     """Take one request's code, and its distances from `memory.recall`."""
     s["weight"] = s["weight"] * KEEP + RATE

@@ -93,6 +93,18 @@ def update(s: Record, code: Code, distances: Vector) -> None:
 
 
 @kernel
+def merge(into: Record, other: Record) -> None:
+    """Add the counts of another account's requests and repeats.
+
+    A repeat is one within an account: what both have asked is none. The table and what is decayed stay the account's
+    own.
+    """
+    into["requests"] += other["requests"]
+    into["repeats"] += other["repeats"]
+    into["hot"] += other["hot"]
+
+
+@kernel
 def near_share(s: Record) -> Scalar:
     """Decayed share of near repeats."""
     return s["near"] / s["weight"] if s["weight"] > 0.0 else 0.0

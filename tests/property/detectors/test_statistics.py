@@ -94,6 +94,54 @@ def test_cells_are_fresh_once() -> None:
     assert 0.0 < held["fresh"] < 5.0 / 128.0
 
 
+def merged(*accounts: np.ndarray) -> np.ndarray:
+    held = np.zeros(1, coverage.DTYPE)
+    for other in accounts:
+        coverage.merge(held[0], other[0])
+    return held
+
+
+SUMS = ["requests", "stride", "total", "ones", "cells"]
+
+
+@given(st.integers(0, coverage.MAX_TOTAL - 1), st.integers(0, coverage.MAX_TOTAL - 1))
+@settings(max_examples=30)
+def test_merged_sums_of_few_requests_are_those_of_all(requests: int, cut: int) -> None:
+    codes = random_codes(requests, generator(7))
+    halves = merged(covered(codes[:cut]), covered(codes[cut:]))
+    whole = covered(codes)
+    assert [halves[name].tolist() for name in SUMS] == [whole[name].tolist() for name in SUMS]
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_merged_sums_tell_what_the_sums_of_all_requests_tell(one: int, other: int, seed: int) -> None:
+    rng = generator(seed)
+    bits = (rng.random((one + other, BITS)) < rng.uniform(0.0, 1.0, BITS)) & (np.arange(BITS) > 0)
+    bits[:, -1] = True
+    codes = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
+    halves, whole = merged(covered(codes[:one]), covered(codes[one:])), covered(codes)
+    requests, stride, total = (int(halves[name][0]) for name in ("requests", "stride", "total"))
+    assert requests == whole["requests"][0] == one + other
+    assert (halves["cells"] == whole["cells"]).all()
+    assert total < coverage.MAX_TOTAL
+    assert 0 <= requests - total * stride < 2 * max(stride, 1)
+    assert halves["ones"][0, 0] == 0
+    assert halves["ones"][0, -1] == total
+    if total and whole["total"][0] >= 100:
+        gaps = halves["ones"][0] / total - whole["ones"][0] / whole["total"][0]
+        assert np.abs(gaps).mean() < 0.1
+
+
+def test_an_accounts_sums_go_on_after_a_merge() -> None:
+    codes = random_codes(900, generator(8))
+    held = merged(covered(codes[:700]), covered(codes[700:710]))
+    for code in codes[710:]:
+        coverage.update(held[0], code, NOTHING)
+    assert held["requests"][0] == 900
+    assert 0 <= 900 - held["total"][0] * held["stride"][0] < 3 * held["stride"][0]
+
+
 # --- order
 
 
@@ -201,6 +249,26 @@ def test_a_deduplicated_list_has_almost_no_repeats_beyond_the_table() -> None:
         recurrence.update(held[0], code, NOTHING)
     # 256 fingerprints among 65,535: one collision in 256 requests.
     assert held["repeats"][0] < 3000 * 2 / 256
+
+
+@given(st.lists(st.integers(0, 30), max_size=150), st.lists(st.integers(31, 60), max_size=150))
+def test_repeats_add_over_accounts_that_ask_different_things(one: list[int], other: list[int]) -> None:
+    codes = random_codes(61, generator(6))
+    held = []
+    for which in (one, other, one + other):
+        account = np.zeros(1, recurrence.DTYPE)
+        for k in which:
+            recurrence.update(account[0], codes[k], NOTHING)
+        held.append(account)
+    recurrence.merge(held[0][0], held[1][0])
+    for name in ("requests", "repeats", "hot"):
+        assert held[0][name] == held[2][name]
+
+
+def test_what_two_accounts_have_asked_both_is_no_repeat() -> None:
+    one, other = recurred([1, 2, 2]).copy(), recurred([1, 2, 3])
+    recurrence.merge(one, other)
+    assert (one["requests"], one["repeats"], one["hot"]) == (6, 1, 0)
 
 
 # --- mixture

@@ -27,7 +27,6 @@ def make_alert(**changes: Any) -> a.Alert:
             title="Model extraction",
             desc="No organic explanation of this account's requests holds.",
             analytic=a.Analytic(name="stillwatch account model", version="0.1.0"),
-            attacks=(a.EXTRACT_AI_MODEL, a.AI_SERVICE_PROXIES, a.ESTABLISH_ACCOUNTS),
             first_seen_time=1_790_000_000_000,
             last_seen_time=1_790_812_856_423,
             created_time=1_790_812_856_423,
