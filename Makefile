@@ -21,7 +21,7 @@ help: ## Say what each target does
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "ARGS goes to the command behind demo, test*, chaos, bench and run: make test-fast ARGS='-k alert'"
+	@echo "ARGS goes to the command behind demo, test*, chaos, bench*, soak and run: make test-fast ARGS='-k alert'"
 
 # --- Run it
 
@@ -109,8 +109,17 @@ bench: dev ## Measure requests a second on one core by stage, and bytes of state
 	@$(BIN)/python -m tests.bench.speed $(ARGS)
 
 .PHONY: bench-service
-bench-service: dev broker ## Measure one worker on a real Kafka beside stock Faust: requests a second, alert latency, starts
+bench-service: dev broker ## Measure a worker on a real Kafka beside stock Faust: speed, memory, starts (ARGS="--out FILE.md"; 15 min)
 	@$(BIN)/python -m tests.bench.service $(ARGS)
+
+.PHONY: profile
+profile: dev broker ## Write a flame graph of a worker at full rate: make profile OUT=flame.svg ARGS="--path rare" (needs py-spy)
+	@test -n "$(OUT)" || { echo "make profile needs OUT: an .svg, or a .json for speedscope.app" >&2; exit 2; }
+	@$(BIN)/python -m tests.bench.service --profile "$(OUT)" $(ARGS)
+
+.PHONY: soak
+soak: dev broker ## Run a worker at full rate for 30 minutes; fails when memory, handles, tasks or latency grow (ARGS="--store memory")
+	@$(BIN)/python -m tests.bench.soak $(ARGS)
 
 .PHONY: bench-hostile
 bench-hostile: dev ## Measure what hostile records cost, and the memory that a million new accounts take

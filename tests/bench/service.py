@@ -313,7 +313,7 @@ class Service:
 
 
 def alert_waits(records: Iterable[Any], sendings: Sendings) -> list[tuple[float, float]]:
-    """Of alerts just read that requests caused: when that was sent (epoch seconds), and milliseconds from then to now."""
+    """Of alerts just read that requests caused: when these were sent (epoch seconds), and milliseconds up to now."""
     now = time.time()
     waits = []
     for record in records:

@@ -72,7 +72,7 @@ def _head(found: Mapping[str, Any]) -> str:
         f"Python {about['python']}, numba {about['numba']}, numpy {about['numpy']}, Faust {about['faust-streaming']}, "
         f"aiokafka {about['aiokafka']}, rocksdict {about['rocksdict']}; "
         f"{about['cores']} cores of {about['processor']}, what is measured pinned to one, Kafka and the script on the "
-        "rest; other work may have run on the machine, so trust ratios of CPU time. Shown is the median of the passes, and in "
+        "rest. Other work may have run on the machine: trust ratios of CPU time. Shown is the median of the passes, in "
         "brackets their least and most."
     )
 
@@ -93,7 +93,7 @@ def _rates(found: Mapping[str, Any]) -> str:
             )
         )
     heads = ("path", "µs of CPU a request", "requests a second, wall", "times stock, CPU", "aim, times stock")
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _memory(found: Mapping[str, Any]) -> str:
@@ -111,7 +111,7 @@ def _memory(found: Mapping[str, Any]) -> str:
                 _verdict([max(most)] if most else [], aim, more_is_better=False, form="{:.0f}"),
             )
         )
-    return _table(("worker", "resident, GB", "most resident, GB", "data directory, GB", "aim, GB"), rows)
+    return table(("worker", "resident, GB", "most resident, GB", "data directory, GB", "aim, GB"), rows)
 
 
 def _starts(found: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _starts(found: Mapping[str, Any]) -> str:
         )
         for name, seconds in found["starts"].items()
     ]
-    return _table(("start", "seconds", "aim"), rows)
+    return table(("start", "seconds", "aim"), rows)
 
 
 def _latency(found: Mapping[str, Any]) -> str:
@@ -144,7 +144,7 @@ def _latency(found: Mapping[str, Any]) -> str:
         "most ms",
         "aim for p99",
     )
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _quantiles(waits: list[float]) -> tuple[float, float, float]:
@@ -178,7 +178,8 @@ def _spread(values: list[float], form: str) -> str:
     return f"{middle} ({form.format(min(values))} to {form.format(max(values))})"
 
 
-def _table(heads: Iterable[str], rows: Sequence[tuple[str, ...]]) -> str:
+def table(heads: Iterable[str], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table, empty without rows."""
     if not rows:
         return ""
     lines = [tuple(heads), ("---",) * len(rows[0]), *rows]
