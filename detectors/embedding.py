@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from importlib.util import find_spec
 from itertools import chain
@@ -37,7 +37,7 @@ SMALLEST_NORM: Final = 1e-12
 
 
 class TextEmbedder(Protocol):
-    """Turns texts into vectors. Implementations do no I/O once made, and keep no text."""
+    """Turns texts into vectors. Implementations do no I/O once loaded, and keep no text."""
 
     @property
     def name(self) -> str:
@@ -88,6 +88,7 @@ def replace_surrogates(text: str) -> str:
 # ---------------------------------------------------------------------------------------------- text to vectors
 
 WORDLLAMA: Final = "wordllama-l2-supercat-256"
+WORDLLAMA_DIMENSION: Final = 256
 _WEIGHTS: Final = "weights/l2_supercat_256.safetensors"
 _TOKENIZER: Final = "tokenizers/l2_supercat_tokenizer_config.json"
 
@@ -229,6 +230,47 @@ def _mean_rows(
         start = end
 
 
+class LazyEmbedder:
+    """A text model that is loaded with the first text, and never where embeddings come instead.
+
+    Parameters
+    ----------
+    name, dimension
+        Those of the model.
+    load
+        Loads it.
+
+    Examples
+    --------
+    >>> embedder = lazy_wordllama()
+    >>> embedder.name, embedder.dimension, embedder.is_loaded
+    ('wordllama-l2-supercat-256', 256, False)
+    >>> embedder.embed(["How do I boil an egg?"]).shape, embedder.is_loaded
+    ((1, 256), True)
+    """
+
+    def __init__(self, name: str, dimension: int, load: Callable[[], TextEmbedder]) -> None:
+        self.name, self.dimension, self._load = name, dimension, load
+        self._loaded: TextEmbedder | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a text has come."""
+        return self._loaded is not None
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `TextEmbedder.embed`."""
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded.embed(texts)
+
+
+def lazy_wordllama() -> LazyEmbedder:
+    """The embedder of `load_wordllama`, loaded with the first text. Raises at once if the package is missing."""
+    _wordllama_folder()
+    return LazyEmbedder(WORDLLAMA, WORDLLAMA_DIMENSION, load_wordllama)
+
+
 def load_wordllama() -> WordLlamaEmbedder:
     """Return the embedder of the weights that the `wordllama` package ships.
 
@@ -240,12 +282,16 @@ def load_wordllama() -> WordLlamaEmbedder:
     ModuleNotFoundError
         `wordllama` is not installed.
     """
+    folder = _wordllama_folder()
+    weights = safetensors.numpy.load((folder / _WEIGHTS).read_bytes())["embedding.weight"]
+    return WordLlamaEmbedder(weights, (folder / _TOKENIZER).read_bytes())
+
+
+def _wordllama_folder() -> Path:
     spec = find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the text model needs the package wordllama: pip install wordllama")
-    folder = Path(spec.submodule_search_locations[0])
-    weights = safetensors.numpy.load((folder / _WEIGHTS).read_bytes())["embedding.weight"]
-    return WordLlamaEmbedder(weights, (folder / _TOKENIZER).read_bytes())
+    return Path(spec.submodule_search_locations[0])
 
 
 # ------------------------------------------------------------------------------------------- supplied embeddings

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from detectors.baseline import Baseline, BaselineError, load_default
-from detectors.embedding import load_wordllama
+from detectors.embedding import TextEmbedder, lazy_wordllama
 from detectors.engine import Engine, EngineOptions
 from schemas.request import RequestLimits
 from streams.ingest import Ingest
@@ -43,14 +43,19 @@ def read_baseline(settings: Settings) -> Baseline:
         raise SettingsError(f"baseline_file {settings.baseline_file}: {error}") from None
 
 
+def text_model() -> TextEmbedder:
+    """The model that texts are embedded with here; it takes its memory with the first text."""
+    return lazy_wordllama()
+
+
 def make_ingest(
     settings: Settings, baseline: Baseline, expected_partition: Callable[[bytes], int] | None = None
 ) -> Ingest:
-    """Records to events; `expected_partition` as `Ingest` wants it. Loads the text model, which takes a second."""
+    """Records to events; `expected_partition` as `Ingest` wants it."""
     try:
         return Ingest(
             encoder=baseline.encoder,
-            embedder=load_wordllama(),
+            embedder=text_model(),
             limits=RequestLimits(
                 record_bytes=settings.max_record_bytes, clock_skew_ms=int(settings.max_clock_skew_hours * HOUR_MS)
             ),
@@ -77,7 +82,9 @@ def warm_up(settings: Settings, baseline: Baseline) -> None:
     Done before a worker joins its group: for seconds on the first run, compilation would hold up its event loop.
     """
     ingest = make_ingest(settings, baseline)
-    content: list[dict[str, Any]] = [{"prompt": "warm up"}, {"embedding": [1.0] * baseline.encoder.dimension}]
+    content: list[dict[str, Any]] = [{"embedding": [1.0] * baseline.encoder.dimension}]
+    if baseline.encoder.model == text_model().name:
+        content.append({"prompt": "warm up"})
     records = [
         _MadeUpRecord(at, orjson.dumps({"time": WARM_UP_TIME + at, "account": "warm-up", **content[at % len(content)]}))
         for at in WARM_UP_OFFSETS

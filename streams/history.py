@@ -12,11 +12,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.embedding import WORDLLAMA, load_wordllama
+from detectors.embedding import TextEmbedder
 from detectors.encoder import Encoder, rotation_signs
 from detectors.events import EVENT_DTYPE, WORDS, EventBatch
 from detectors.fit import population_mean
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request
+from streams.detection import text_model
 from streams.ingest import Ingest
 from streams.replay import BATCH_RECORDS, CHUNK_BYTES, FileRecord, file_batches
 
@@ -62,15 +63,11 @@ class History:
 
 @dataclass(frozen=True)
 class Content:
-    """What the requests of a history bring: the embedding model and the length of its vectors."""
+    """What the requests of a history bring: the embedding model, the length of its vectors, the model for texts."""
 
     model: str
     dimension: int
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the text is embedded here."""
-        return self.model == WORDLLAMA
+    embedder: TextEmbedder | None = None
 
 
 def read_history(
@@ -100,12 +97,12 @@ def read_history(
     """
     content = find_content(paths, limits, model=model, dimension=dimension)
     mean = _PopulationMean(content)
-    embedder = load_wordllama() if content.is_text else None
-    reader = Ingest(encoder=cast(Encoder, mean), embedder=embedder, limits=limits, embedding_model=model)
+    reader = Ingest(encoder=cast(Encoder, mean), embedder=content.embedder, limits=limits, embedding_model=model)
     for records in _batches(paths, limits, advance):
         mean.add(reader(records).batch)
     encoder = Encoder(mean.value(), rotation_signs(content.dimension), content.model)
-    return _read_rows(paths, encoder, limits, model, advance)
+    reader = Ingest(encoder=encoder, embedder=content.embedder, limits=limits, embedding_model=model)
+    return _read_rows(paths, reader, encoder, limits, advance)
 
 
 def find_content(paths: Sequence[Path], limits: RequestLimits, *, model: str | None, dimension: int | None) -> Content:
@@ -116,16 +113,17 @@ def find_content(paths: Sequence[Path], limits: RequestLimits, *, model: str | N
     HistoryError
         There is no content, or it is not said what the embeddings are.
     """
+    embedder = text_model()
     for event in _first_events(paths, limits):
         if event.embedding is None:
-            return Content(WORDLLAMA, 256)
+            return Content(embedder.name, embedder.dimension, embedder)
         name = event.embedding_model or model
         if name is None:
             raise HistoryError("the events do not name their embedding model: give --embedding-model")
         size = len(event.embedding) if isinstance(event.embedding, list) else dimension
         if size is None:
             raise HistoryError("base64 does not tell float16 from float32: give --dimension, the embeddings' length")
-        return Content(name, size)
+        return Content(name, size, embedder if embedder.name == name else None)
     raise HistoryError("no request in it brings a prompt or an embedding")
 
 
@@ -142,10 +140,8 @@ def _first_events(paths: Sequence[Path], limits: RequestLimits) -> Iterator[Requ
 
 
 def _read_rows(
-    paths: Sequence[Path], encoder: Encoder, limits: RequestLimits, model: str | None, advance: Advance
+    paths: Sequence[Path], reader: Ingest, encoder: Encoder, limits: RequestLimits, advance: Advance
 ) -> History:
-    embedder = load_wordllama() if encoder.model == WORDLLAMA else None
-    reader = Ingest(encoder=encoder, embedder=embedder, limits=limits, embedding_model=model)
     parts: dict[str, list[NDArray[Any]]] = {}
     refused: Counter[str] = Counter()
     events = 0

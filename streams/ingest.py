@@ -146,6 +146,7 @@ class Ingest:
         self._limits = limits
         self._expected_partition = expected_partition
         self._default_model = embedding_model or encoder.model
+        self._told_of_other_model = False
 
     def __call__(self, records: Sequence[Record]) -> Ingested:
         """Sort `records` into a batch in the order given and the rest. No record makes it raise."""
@@ -220,7 +221,19 @@ class Ingest:
         if self._embedder is None:
             raise Rejected(DeadLetterReason.NO_EMBEDDER, "text, and no text model is set up; send embeddings")
         if self._embedder.name != self._encoder.model:
+            self._tell_of_other_model(self._embedder.name)
             raise Rejected(DeadLetterReason.EMBEDDING_MODEL, "the text model is not the baseline's embedding model")
+
+    def _tell_of_other_model(self, name: str) -> None:
+        """Say once what is wrong with all texts, rather than with each."""
+        if not self._told_of_other_model:
+            self._told_of_other_model = True
+            log.error(
+                "records bring text, which is embedded with %s, and the baseline is for %s: they are dead letters. "
+                "Send embeddings of that model, or fit a baseline to texts",
+                name,
+                self._encoder.model,
+            )
 
     def _codes(
         self,

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from detectors.embedding import MAX_CHARACTERS, WORDLLAMA, WordLlamaEmbedder, load_wordllama
+from detectors.embedding import MAX_CHARACTERS, WORDLLAMA, WordLlamaEmbedder, lazy_wordllama, load_wordllama
 from detectors.encoder import Encoder, rotation_signs
 from detectors.events import FAILED, NO_CONTENT, UNKNOWN
 from schemas.dead_letter import DeadLetterReason as Reason
@@ -340,11 +340,32 @@ def test_unnamed_embeddings_are_of_the_configured_model(encoder: Encoder) -> Non
     assert len(alive(ingest(log_of(event(embedding=vector, embedding_model=WORDLLAMA))))) == 1
 
 
-def test_a_text_model_other_than_the_baselines_is_refused(embedder: WordLlamaEmbedder) -> None:
+def test_a_text_model_other_than_the_baselines_is_refused_and_told_once(
+    embedder: WordLlamaEmbedder, caplog: pytest.LogCaptureFixture
+) -> None:
     ingest = Ingest(encoder=Encoder(np.zeros(4, np.float32), rotation_signs(4), "four"), embedder=embedder)
-    assert only_reason(ingest(log_of(event(prompt="x")))) is Reason.EMBEDDING_MODEL
+    for _ in range(2):
+        assert only_reason(ingest(log_of(event(prompt="x")))) is Reason.EMBEDDING_MODEL
+    (line,) = caplog.messages
+    assert f"embedded with {WORDLLAMA}, and the baseline is for four" in line
     with pytest.raises(ValueError, match="256 numbers, the baseline has 4"):
         Ingest(encoder=Encoder(np.zeros(4, np.float32), rotation_signs(4), WORDLLAMA), embedder=embedder)
+
+
+@pytest.mark.parametrize("model", [WORDLLAMA, "another"])
+def test_the_text_model_is_loaded_with_the_first_text_that_it_is_for(model: str) -> None:
+    lazy = lazy_wordllama()
+    ingest = Ingest(encoder=Encoder(np.zeros(256, np.float32), rotation_signs(256), model), embedder=lazy)
+    ingest(log_of(event(embedding=half(*([1.0] * 256))), event(prompt=""), event(prompt=None), b"{"))
+    assert not lazy.is_loaded
+    ingest(log_of(event(prompt="x")))
+    assert lazy.is_loaded == (model == WORDLLAMA)
+
+
+def test_text_embedded_lazily_gives_the_same_codes(encoder: Encoder, embedder: WordLlamaEmbedder) -> None:
+    texts = log_of(*(event(prompt=text) for text in ("How do I boil an egg?", "x" * 9000)))
+    eager, lazy = (Ingest(encoder=encoder, embedder=model)(texts) for model in (embedder, lazy_wordllama()))
+    assert eager.batch.columns.tobytes() == lazy.batch.columns.tobytes()
 
 
 # ------------------------------------------------------------------------------------------------- clock and faults
