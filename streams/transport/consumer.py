@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -70,6 +71,20 @@ class BatchConsumer(driver.Consumer):
     def epoch_of(self, tp: TP) -> Epoch:
         """Epoch of a partition now; records fetched in another one are void."""
         return self._epoch, self._partition_epochs[tp]
+
+    # --- the group
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Why overridden: told to stop before it has subscribed, stock still does, without the changelog, and joins."""
+        if not self.app.should_stop:
+            await super().subscribe(topics)
+
+    def close(self) -> None:
+        """Why overridden: stock calls this when a rebalance begins during a stop, and closes aiokafka's client there.
+
+        It does so in the wrong loop and under the join, which then, elected leader, waits for metadata without end.
+        Nothing is left to do: the thread's stop closes the client.
+        """
 
     # --- partitions come and go
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from copy import copy
 from typing import Any, NamedTuple
@@ -16,9 +17,14 @@ from faust.types import TP
 
 from streams.logs import FAUST
 
+log = logging.getLogger(__name__)
+
 FETCH_MAX_WAIT_MS = 100
 """How long a broker may hold a fetch that finds nothing. A node answers for all its partitions at once, so Faust's
 1500 ms let one idle partition hold up the others, and made recovery three times slower."""
+
+LEAVE_SECONDS = 5.0
+"""How long a stop waits for a rebalance under way: the other members hear of one with their next heartbeat."""
 
 
 class Fetched(NamedTuple):
@@ -45,6 +51,21 @@ class FetchingThread(AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._auto_offset_reset = "earliest"
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Why overridden: aiokafka's stop waits for the end of a rebalance under way, and so for every other member.
+
+        One that is suspended or dead would hold it up until its session is over.
+        """
+        await self.method_queue.stop()  # what was asked of this thread comes first, as in stock
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is not None:
+            try:
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await coordinator.close()
+            except TimeoutError:
+                log.warning("the group is still rebalancing: ending without a word to it, it will miss this worker")
+        await super().on_thread_stop()
 
     async def _highwaters(self, partitions: Any) -> Mapping[TP, int]:
         """Why overridden: a consumer that reads what is committed takes the first open transaction for the log's end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -147,6 +148,30 @@ async def test_a_stop_signal_commits_everything_within_the_grace(
     assert time.monotonic() - started < 15
     await wait_done(kafka, topic_prefix, topics.requests, 1, worker)
     assert await request_counts(kafka, topics.state) == {f"acct-{a}": 100 for a in range(50)}
+
+
+async def test_a_worker_told_to_stop_before_it_subscribed_never_joins(topics: TopicNames, start: Start) -> None:
+    worker = start(log_level="DEBUG")  # Faust tells of its start
+    wait_until(lambda: "Waiting for tables to be registered" in worker.log, 60, worker)
+    started = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - started < 10
+    assert "oining group" not in worker.log
+
+
+async def test_a_stop_does_not_wait_for_a_rebalance_that_another_member_holds_up(
+    topics: TopicNames, start: Start, tmp_path: Path
+) -> None:
+    patient = {"session_timeout_seconds": 60, "rebalance_timeout_seconds": 60, "request_timeout_seconds": 60}
+    suspended = start(data_dir=tmp_path / "suspended", **patient)
+    suspended.wait_ready()
+    suspended.process.send_signal(signal.SIGSTOP)
+    worker = start(shutdown_grace_seconds=30, log_level="DEBUG", **patient)
+    wait_until(lambda: "(Re-)joining group" in worker.log, 60, worker)
+    started = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - started < 20
+    assert "still rebalancing" in worker.log
 
 
 async def test_a_record_that_breaks_the_scoring_stops_nobody_else(
