@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import ssl
@@ -14,10 +15,13 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+log = logging.getLogger(__name__)
 
 ENV_PREFIX = "STILLWATCH_"
 CONFIG_VARIABLE = "STILLWATCH_CONFIG"
@@ -40,6 +44,24 @@ _given_config: ContextVar[Path | None] = ContextVar("given_config", default=None
 
 class SettingsError(ValueError):
     """A setting is wrong; the message is one line that names it and says what is allowed."""
+
+
+class OwnVariables(EnvSettingsSource):
+    """The environment, without what Kubernetes puts there under a name of ours.
+
+    A service called `stillwatch-metrics` gives every pod beside it `STILLWATCH_METRICS_PORT=tcp://10.0.0.1:9464`.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        """Settings by name."""
+        given = super().__call__()
+        of_services = [name for name, value in given.items() if _is_of_a_service(name.upper(), str(value))]
+        for name in of_services:
+            log.warning(
+                "%s in the environment is an address that Kubernetes gives for a service, no setting: passed over",
+                (ENV_PREFIX + name).upper(),
+            )
+        return {name: value for name, value in given.items() if name not in of_services}
 
 
 class Settings(BaseSettings):
@@ -173,10 +195,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, file; no `.env` file is read from wherever the command happens to run."""
-        config = _config_file()
+        environment, config = OwnVariables(settings_cls), _config_file()
         if config is None:
-            return init_settings, env_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+            return init_settings, environment
+        return init_settings, environment, TomlConfigSettingsSource(settings_cls, config)
 
     @field_validator("brokers")
     @classmethod

@@ -145,3 +145,26 @@ def test_variables_of_tests_and_of_kubernetes_services_are_passed_over(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert load_settings().brokers == "127.0.0.1:9092"
+
+
+@pytest.mark.parametrize("name", ["STILLWATCH_METRICS_PORT", "stillwatch_metrics_port"])
+def test_the_address_of_a_kubernetes_service_named_like_a_setting_is_passed_over_with_a_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.96.0.7:9464")
+    settings = load_settings()
+    assert settings.metrics_port == 9464
+    assert "metrics_port" not in settings.model_fields_set
+    assert caplog.messages == [
+        "STILLWATCH_METRICS_PORT in the environment is an address that Kubernetes gives for a service, no setting: "
+        "passed over"
+    ]
+    assert load_settings(metrics_port=7).metrics_port == 7
+
+
+def test_a_port_in_the_environment_is_a_setting_and_a_wrong_one_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLWATCH_METRICS_PORT", "9100")
+    assert load_settings().metrics_port == 9100
+    monkeypatch.setenv("STILLWATCH_METRICS_PORT", "9100/tcp")
+    with pytest.raises(SettingsError, match="metrics_port=9100/tcp"):
+        load_settings()
