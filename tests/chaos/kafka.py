@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.integration.broker import PORT_TRIES, Broker, BrokerError, free_port
+from tests.integration.broker import KAFKA_SCRIPT, PORT_TRIES, Broker, BrokerError, free_port
 
 Kind = Literal["one", "three"]
 
@@ -73,6 +75,13 @@ class Kafka:
                 broker.kill()
 
 
+def kafka_version() -> str:
+    """Version of the jars that brokers run on."""
+    pom = KAFKA_SCRIPT.with_name("pom.xml").read_text()
+    found = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)<", pom)
+    return found[1] if found else "unknown"
+
+
 def start_kafka(kind: Kind, folder: Path) -> Kafka:
     """Start it on free ports, trying others when one was taken in between."""
     os.environ.setdefault("KAFKA_HEAP", HEAP)
@@ -88,7 +97,7 @@ def start_kafka(kind: Kind, folder: Path) -> Kafka:
     raise last
 
 
-def start_all(brokers: list[Broker]) -> None:
+def start_all(brokers: Sequence[Broker]) -> None:
     """Start brokers at the same time: one of a quorum does not serve before there is a majority."""
     with ThreadPoolExecutor(len(brokers)) as pool:
         list(pool.map(lambda broker: broker.start(), brokers))

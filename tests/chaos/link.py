@@ -6,8 +6,8 @@ import asyncio
 import struct
 from contextlib import suppress
 
-PRODUCE = 0
-"""The api key of a produce request."""
+PRODUCE, OFFSET_COMMIT = 0, 8
+"""Api keys of requests."""
 
 
 class Link:
@@ -15,18 +15,23 @@ class Link:
 
     Attributes
     ----------
-    slow_topic, delay_seconds
-        Each produce request that names this topic is held up for so long, and what follows on its connection with it.
+    slow_topic, slow_api, delay_seconds
+        Each request of this kind that names this topic is held up for so long, and what follows on its connection with
+        it. Produce requests unless said otherwise.
+    losing
+        While true what was held up never arrives, and its connection is closed.
     silent
         While true nothing is handed on in either direction, and no connection is closed: what a broken switch does.
     delayed
-        Produce requests held up so far.
+        Requests held up so far.
     """
 
     def __init__(self, front: int, behind: int) -> None:
         self._front, self._behind = front, behind
         self._tasks: set[asyncio.Task[None]] = set()
         self.slow_topic: bytes | None = None
+        self.slow_api = PRODUCE
+        self.losing = False
         self.delay_seconds = 0.0
         self.silent = False
         self.delayed = 0
@@ -67,6 +72,8 @@ class Link:
                 if requests and self._is_slow(frame):
                     self.delayed += 1
                     await asyncio.sleep(self.delay_seconds)
+                    if self.losing:
+                        return
                 while self.silent:  # noqa: ASYNC110 - scenarios set it as they like
                     await asyncio.sleep(0.1)
                 sink.write(size + frame)
@@ -74,4 +81,4 @@ class Link:
 
     def _is_slow(self, frame: bytes) -> bool:
         (api_key,) = struct.unpack_from(">h", frame)
-        return self.slow_topic is not None and api_key == PRODUCE and self.slow_topic in frame
+        return self.slow_topic is not None and api_key == self.slow_api and self.slow_topic in frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 import uuid
@@ -138,12 +139,12 @@ class Stage:
     async def terminate(self, worker: Worker, *, codes: Sequence[int] = (0,)) -> int:
         """SIGTERM; the exit code must be one of these.
 
-        A worker that has not begun may end by the signal, or, caught while it joins, hard.
+        A worker that has not begun may end by the signal.
         """
         self.did["SIGTERM"] += 1
         if phase_of(worker) != "scoring":
             self.did["SIGTERM before it scored"] += 1
-            codes = (*codes, 75, -signal.SIGTERM)
+            codes = (*codes, -signal.SIGTERM)
         started = time.monotonic()
         code = await asyncio.to_thread(worker.stop, GRACE_SECONDS + 10)
         self.figures["slowest stop, s"] = max(
@@ -206,16 +207,21 @@ class Stage:
         finally:
             await consumer.stop()
 
-    async def finish(self, *workers: Worker, seconds: float = DONE_SECONDS) -> None:
+    async def worked_off(self, *workers: Worker) -> None:
+        """Wait until all that was sent so far is committed."""
+        await self.until(self.all_committed, DONE_SECONDS, "everything committed", *workers)
+
+    async def finish(self, *workers: Worker) -> None:
         """Wait until everything is committed, stop the workers, and hold what came out against the oracle."""
         started = time.monotonic()
-        await self.until(self.all_committed, seconds, "everything committed", *workers)
+        await self.worked_off(*workers)
         # A record sent back and worked off may be followed by its own copy.
         await asyncio.sleep(SETTLE_SECONDS)
-        await self.until(self.all_committed, seconds, "everything committed", *workers)
+        await self.worked_off(*workers)
         self.figures["caught up, s"] = round(time.monotonic() - started - SETTLE_SECONDS, 1)
         for worker in workers:
             await self.terminate(worker)
+        self.figures["rebalances"] = rebalances_in(*self.workers)
         self.figures |= await self.oracle.check(self.kafka.bootstrap, self.names)
 
     def close(self) -> None:
@@ -230,6 +236,7 @@ def _is_ready(worker: Worker) -> bool:
 
 ASSIGNED = "Setting newly assigned partitions"
 READY = " ready partitions="
+JOINED = re.compile(r"Joined group .* \(generation (\d+)\)")
 
 
 def phase_of(worker: Worker) -> str:
@@ -238,6 +245,11 @@ def phase_of(worker: Worker) -> str:
     if log.rfind(ASSIGNED) > log.rfind(READY):
         return "recovery"
     return "scoring" if READY in log else "start-up"
+
+
+def rebalances_in(*workers: Worker) -> int:
+    """How often the group has shared out its partitions, as far as these workers took part."""
+    return len({generation for worker in workers for generation in JOINED.findall(worker.log)})
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,20 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from detectors.account import DTYPE
+from detectors.layouts import PUBLISHED, carry_over
+from detectors.state import LAYOUT, unseal
 from tests.chaos.oracle import Violation
 from tests.chaos.stage import ASSIGNED, PARTITIONS, SESSION_SECONDS, Stage, scenario
+from tests.envelopes import head_with, packed, resealed
 from tests.integration.streams.expected import expected_of
-from tests.integration.streams.running import Worker, read
+from tests.integration.streams.running import ENCODER_HASH, Worker, read
 
 RATE = 600.0
 FIRST_PART = 0.3
@@ -22,11 +27,14 @@ COMPACTION_SECONDS = 60.0
 IDLE_SECONDS = 15.0
 OPEN_SECONDS = 6.0
 
+Change = Callable[[bytes, int], bytes]
+"""Makes another state of a state; the number is a random place in it."""
+
 
 async def first_part(stage: Stage, share: float = FIRST_PART, name: str = "a") -> None:
     """A worker works off the first part of the traffic, and is stopped."""
     worker = stage.start(name)
-    await stage.until(stage.all_committed, 120, "the first part committed", worker)
+    await stage.worked_off(worker)
     await stage.terminate(worker)
 
 
@@ -39,7 +47,7 @@ async def expired_offset(stage: Stage) -> None:
             worker = stage.start()  # what it should see has to come after it has begun
             await stage.ready(worker)
             await feed.until(FIRST_PART)
-            await stage.until(stage.all_committed, 120, "the first part committed", worker)
+            await stage.worked_off(worker)
             await stage.terminate(worker)
         else:
             await feed.until(FIRST_PART)
@@ -48,7 +56,7 @@ async def expired_offset(stage: Stage) -> None:
         lost = await delete_beyond_commit(stage)
         worker = stage.start()
         await stage.ready(worker)
-        await stage.until(stage.all_committed, 120, "the rest committed", worker)
+        await stage.worked_off(worker)
         await stage.until(
             lambda: worker.metric("stillwatch_lost_records_total") == lost,
             10,
@@ -81,7 +89,7 @@ async def delete_beyond_commit(stage: Stage) -> int:
     return sum(offset - committed[p] for p, offset in upto.items())
 
 
-@scenario("transactional-producer", ci=1, kills=4, store="memory", markers=2 * PARTITIONS)
+@scenario("transactional-producer", kills=4, store="memory", markers=2 * PARTITIONS)
 async def transactional_producer(stage: Stage) -> None:
     """A producer that writes transactions, some of them aborted: these count for nothing, markers stop nothing."""
     stage.settings["watchdog_seconds"] = IDLE_SECONDS * 0.6
@@ -93,7 +101,7 @@ async def transactional_producer(stage: Stage) -> None:
             await asyncio.sleep(stage.rng.uniform(0.0, 2.0))
             stage.kill(worker)
         worker = stage.start()
-    await stage.until(stage.all_committed, 120, "everything committed", worker)
+    await stage.worked_off(worker)
     await asyncio.sleep(IDLE_SECONDS)
     if worker.process.poll() is not None:
         raise Violation(f"an idle worker ended with {worker.process.returncode}: {worker.log[-1500:]}")
@@ -102,7 +110,7 @@ async def transactional_producer(stage: Stage) -> None:
     await stage.finish(worker)
 
 
-@scenario("changelog-ends-in-a-marker", ci=1, kills=1, store="memory")
+@scenario("changelog-ends-in-a-marker", kills=1, store="memory")
 @scenario("changelog-ends-in-a-marker-rocksdict", kills=1, store="rocksdict")
 async def changelog_marker(stage: Stage) -> None:
     """The changelog's last record is a transaction's marker, committed or aborted: recovery comes to its end."""
@@ -129,10 +137,10 @@ async def changelog_open_transaction(stage: Stage) -> None:
         for hold in range(stage.kills):
             await stage.ready(worker)
             await feed.until((hold + 0.5) / (stage.kills + 1))
-            await stage.until(stage.all_committed, 120, "the part before committed", worker)
+            await stage.worked_off(worker)
             async with open_transaction(stage, commit=bool(hold % 2)):
                 await feed.until((hold + 1) / (stage.kills + 1))
-                await stage.until(stage.all_committed, 120, "the part behind committed", worker)
+                await stage.worked_off(worker)
                 stage.kill(worker)
                 worker = stage.start()
                 await stage.logged(worker, ASSIGNED)
@@ -183,15 +191,15 @@ async def compaction(stage: Stage) -> None:
         suspended.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(SESSION_SECONDS + 2)
         await feed.until(0.5)
-        await stage.until(stage.all_committed, 120, "the second part committed", other)
+        await stage.worked_off(other)
         await wait_compacted(stage, feed_more=lambda: feed.until(0.6))
         suspended.process.send_signal(signal.SIGCONT)
         await feed.until(0.7)
-        await stage.until(stage.all_committed, 120, "the third part committed", other)
+        await stage.worked_off(other)
         await stage.terminate(other)  # its disk stays behind
         await feed.until(0.85)
         suspended = await alive(stage, suspended, "a")
-        await stage.until(stage.all_committed, 120, "the fourth part committed", suspended)
+        await stage.worked_off(suspended)
         await wait_compacted(stage, feed_more=lambda: feed.until(0.9))
         await stage.terminate(suspended)
         other = stage.start("b")
@@ -235,18 +243,24 @@ async def _is_compacted(stage: Stage) -> bool:
 @scenario("damaged-states", ci=1, kills=1, store="memory")
 @scenario("damaged-states-rocksdict", kills=1, store="rocksdict")
 async def damaged_states(stage: Stage) -> None:
-    """States on the changelog that cannot be read: they are counted, and only their accounts start anew."""
+    """States that cannot be read are counted, and only their accounts start anew; those of an older version go on."""
     async with stage.feed() as feed:
         await feed.until(FIRST_PART)
         await first_part(stage)
-        damaged = await damage_states(stage)
+        damaged, older = await damage_states(stage)
         worker = stage.start()
         await stage.ready(worker)
         await feed.until(1.0)
-        await stage.until(stage.all_committed, 120, "the rest committed", worker)
+        await stage.worked_off(worker)
         counted = 'stillwatch_cold_starts_total{why="unreadable"}'
         await stage.until(lambda: worker.metric(counted) == len(damaged), 10, f"a metric that tells of {len(damaged)}")
-        stage.figures["damaged states"] = len(damaged)
+        await stage.until(
+            lambda: worker.metric("stillwatch_migrated_states_total") == len(older),
+            10,
+            f"a metric that tells of {len(older)} states carried over",
+            worker,
+        )
+        stage.figures |= {"damaged states": len(damaged), "states of an older version": len(older)}
         # What these accounts sent before is forgotten: as if it had never been.
         stage.oracle.never_seen |= {
             sent.value
@@ -256,24 +270,26 @@ async def damaged_states(stage: Stage) -> None:
     await stage.finish(worker)
 
 
-async def damage_states(stage: Stage) -> set[str]:
-    """Write damaged states behind those of some accounts that go on and never have a finding."""
+async def damage_states(stage: Stage) -> tuple[set[str], set[str]]:
+    """Write states behind those of some accounts that go on and never have a finding: damaged, and in older layouts."""
     traffic = stage.oracle.traffic
     split = round(FIRST_PART * len(traffic))
     going_on = {s.account for s in traffic[:split] if s.good} & {s.account for s in traffic[split:] if s.good}
     standing = {r.key.decode(): r for r in await read(stage.kafka.bootstrap, stage.names.state)}
     honest = [account for account in sorted(going_on & standing.keys()) if not _has_finding(stage, account)]
-    chosen = stage.rng.sample(honest, len(DAMAGES))
+    older = [layout for layout in PUBLISHED if layout != LAYOUT]
+    changes: list[Change] = [*DAMAGES, *(partial(_in_layout, layout) for layout in older)]
+    chosen = stage.rng.sample(honest, len(changes))
     producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap)
     await producer.start()
     try:
-        for account, damage in zip(chosen, DAMAGES, strict=True):
+        for account, change in zip(chosen, changes, strict=True):
             record = standing[account]
-            value = damage(record.value, stage.rng.randrange(len(record.value)))
+            value = change(record.value, stage.rng.randrange(len(record.value)))
             await producer.send_and_wait(stage.names.state, value, key=record.key, partition=record.partition)
     finally:
         await producer.stop()
-    return set(chosen)
+    return set(chosen[: len(DAMAGES)]), set(chosen[len(DAMAGES) :])
 
 
 def _has_finding(stage: Stage, account: str) -> bool:
@@ -285,18 +301,24 @@ def _flipped(state: bytes, at: int) -> bytes:
     return state[:at] + bytes([state[at] ^ 0x10]) + state[at + 1 :]
 
 
-def _older(state: bytes, _: int) -> bytes:
-    """The byte behind the magic is the version."""
+def _of_unknown_version(state: bytes, _: int) -> bytes:
+    """The byte behind the magic is the version of the envelope."""
     return state[:4] + bytes([state[4] - 1]) + state[5:]
 
 
-DAMAGES: list[Callable[[bytes, int], bytes]] = [
+def _in_layout(layout: bytes, envelope: bytes, _: int) -> bytes:
+    """The same state as a version that laid its records out otherwise would have written it."""
+    raw = carry_over(unseal(envelope, ENCODER_HASH).tobytes(), DTYPE, PUBLISHED[layout]).tobytes()
+    return resealed(head_with(envelope, layout=layout, size=len(raw)), packed(raw))
+
+
+DAMAGES: list[Change] = [
     _flipped,
     _flipped,
-    _older,
+    _of_unknown_version,
     lambda state, at: state[:at],
     lambda state, at: state + state,
     lambda state, at: b"",
     lambda state, at: b"\x00" * 100_000,
 ]
-"""A flipped bit, an older version, a truncated record, one that grew, an empty one, a large one."""
+"""A flipped bit, an unknown version, a truncated record, one that grew, an empty one, a large one."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import cycle, islice
 
+from tests.chaos.link import OFFSET_COMMIT, PRODUCE, Link
 from tests.chaos.oracle import Violation
-from tests.chaos.stage import ASSIGNED, GRACE_SECONDS, READY, SESSION_SECONDS, Stage, scenario
+from tests.chaos.stage import ASSIGNED, READY, SESSION_SECONDS, Stage, rebalances_in, scenario
 from tests.integration.streams.running import Worker
 
 START_SECONDS = 6.0
@@ -15,7 +17,12 @@ MOMENTS = ("BatchRecovery]: Starting", "Joined group", ASSIGNED, "opening partit
 """What a worker says on its way: a kill right behind one of these falls into what is over in milliseconds."""
 
 RATE = 600.0
-STOP_SECONDS = GRACE_SECONDS + 2.0
+STOP_SECONDS = 12.0
+"""What a stop before the first request may take: there is nothing to save, at most a rebalance to wait for."""
+
+HELD_SECONDS = 2.0
+FATES = ("kill", "freeze", "terminate", "kill")
+"""What befalls workers, in these proportions."""
 
 
 async def kill_somewhen(stage: Stage, worker: Worker) -> None:
@@ -33,8 +40,8 @@ async def kill_somewhen(stage: Stage, worker: Worker) -> None:
     stage.kill(worker)
 
 
-@scenario("killed-memory", kills=30, ci=6, store="memory")
-@scenario("killed-rocksdict", kills=30, ci=6, store="rocksdict")
+@scenario("killed-memory", kills=28, ci=5, store="memory")
+@scenario("killed-rocksdict", kills=28, ci=5, store="rocksdict")
 async def killed(stage: Stage) -> None:
     """One worker, killed again and again while requests come in."""
     async with stage.feed(RATE) as feed:
@@ -47,6 +54,35 @@ async def killed(stage: Stage) -> None:
     await stage.finish(worker)
 
 
+@scenario("killed-in-a-checkpoint", kills=6, store="memory")
+@scenario("killed-in-a-checkpoint-rocksdict", kills=6, ci=3, store="rocksdict")
+async def killed_in_a_checkpoint(stage: Stage) -> None:
+    """Killed with outputs, states or offsets on their way to the brokers, where they come late or never."""
+    names = stage.names
+    steps = [
+        ("outputs", PRODUCE, names.dead_letters),
+        ("states", PRODUCE, names.state),
+        ("offsets", OFFSET_COMMIT, names.requests),
+    ]
+    async with Link(stage.kafka.front, stage.kafka.behind) as link, stage.feed(RATE) as feed:
+        link.delay_seconds = HELD_SECONDS
+        for kill in range(stage.kills):
+            what, api, topic = steps[kill % len(steps)]
+            worker = stage.start(brokers=link.bootstrap)
+            await stage.ready(worker)
+            link.delayed, link.losing = 0, stage.rng.random() < 0.5
+            link.slow_api, link.slow_topic = api, topic.encode()
+            feed.up_to((kill + 1) / (stage.kills + 1))
+            await stage.until(lambda: link.delayed > 0, 60, f"{what} on their way", worker)
+            stage.kill(worker)
+            link.slow_topic = None
+            fate = "lost" if link.losing else "late"
+            stage.did[f"killed with {what} on their way"] += 1
+            stage.say(f"killed with {what} on their way: {fate}, {feed.sent} records sent")
+        await feed.until(1.0)
+        await stage.finish(stage.start(brokers=link.bootstrap))
+
+
 @scenario("killed-dynamic", kills=4, store="memory", static=False)
 async def killed_dynamic(stage: Stage) -> None:
     """The same without static membership: each successor waits until the group has given the dead one up."""
@@ -55,7 +91,7 @@ async def killed_dynamic(stage: Stage) -> None:
 
 @scenario("stopped-while-starting", kills=12, store="rocksdict")
 async def stopped_while_starting(stage: Stage) -> None:
-    """Told to stop at any moment of start-up, a worker is gone within its grace, and its successor goes on."""
+    """Told to stop at any moment of start-up, a worker is gone within twelve seconds, and its successor goes on."""
     async with stage.feed(RATE) as feed:
         for stop in range(stage.kills):
             feed.up_to((stop + 1) / (stage.kills + 1))
@@ -87,12 +123,13 @@ async def mishaps(stage: Stage, names: list[str]) -> None:
     async with stage.feed(RATE) as feed:
         running = {name: stage.start(name) for name in names}
         await stage.ready(*running.values())
-        for done in range(stage.kills):
-            feed.up_to((done + 1) / (stage.kills + 1))
+        fates = list(islice(cycle(FATES), stage.kills))
+        stage.rng.shuffle(fates)
+        for done, what in enumerate(fates, 1):
+            feed.up_to(done / (stage.kills + 1))
             await asyncio.sleep(stage.rng.uniform(0.2, 2.0))
             name = stage.rng.choice(names)
-            what = stage.rng.choice(["kill", "kill", "terminate", "freeze"])
-            stage.say(f"{done + 1} of {stage.kills}: {what} {name}, {feed.sent} records sent")
+            stage.say(f"{done} of {stage.kills}: {what} {name}, {feed.sent} records sent")
             await befall(stage, running, name, what)
     await stage.ready(*running.values())
     await stage.finish(*running.values())
@@ -113,13 +150,13 @@ async def befall(stage: Stage, running: dict[str, Worker], name: str, what: str)
     running[name] = stage.start(name)
 
 
-@scenario("join-in-recovery", kills=4, ci=1, store="memory", organic=60)
+@scenario("join-in-recovery", kills=4, store="memory", organic=60)
 async def join_in_recovery(stage: Stage) -> None:
     """Another worker joins in the middle of a restore, and the first one is killed in the next."""
     async with stage.feed() as feed:
         await feed.until(0.3)
         worker = stage.start()
-        await stage.until(stage.all_committed, 120, "the first part committed", worker)
+        await stage.worked_off(worker)
         for join in range(stage.kills):
             stage.kill(worker)
             await feed.until(0.3 + 0.7 * (join + 1) / (stage.kills + 1))
@@ -137,24 +174,19 @@ async def join_in_recovery(stage: Stage) -> None:
 
 
 @scenario("rebalances", kills=20, store="memory", static=False)
+@scenario("rebalances-static", kills=20, store="memory")
 async def rebalances(stage: Stage) -> None:
-    """Workers join and leave without end: each time all partitions change hands."""
+    """Workers join and leave, or without a word are missed, until the group has shared out its partitions 20 times."""
     async with stage.feed(RATE) as feed:
-        constant = stage.start("a")
+        constant = stage.start("constant")
         await stage.ready(constant)
-        guest: Worker | None = None
-        for done in range(stage.kills):
+        while (done := rebalances_in(constant)) < stage.kills:
             feed.up_to((done + 1) / (stage.kills + 1))
-            if guest is None:
-                guest = stage.start("b")
-                stage.did["join"] += 1
-                await stage.logged(guest, ASSIGNED)
-            else:
-                await asyncio.sleep(stage.rng.uniform(0.0, 1.5))
-                await stage.terminate(guest)
-                guest = None
-            if (done + 1) % 5 == 0:
-                stage.say(f"{done + 1} of {stage.kills} rebalances, {feed.sent} records sent")
-    left = [worker for worker in (constant, guest) if worker is not None]
-    await stage.ready(*left)
-    await stage.finish(*left)
+            guest = stage.start(f"guest-{stage.did['join']}")
+            stage.did["join"] += 1
+            await stage.logged(guest, ASSIGNED)
+            await asyncio.sleep(stage.rng.uniform(0.0, 1.5))
+            await stage.terminate(guest)
+            if stage.did["join"] % 4 == 0:
+                stage.say(f"{done} of {stage.kills} rebalances, {feed.sent} records sent")
+    await stage.finish(constant)
