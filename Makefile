@@ -131,6 +131,10 @@ bench-detection: dev ## Measure what is found, and who is troubled, on composed 
 	@test -n "$(STILLWATCH_SHARED)" || { echo "make bench-detection needs STILLWATCH_SHARED: the folder that holds traffic/ and corpora/" >&2; exit 2; }
 	@$(BIN)/python -m tests.bench.detection --shared "$(STILLWATCH_SHARED)" $(ARGS)
 
+.PHONY: redteam
+redteam: dev ## Try every evasion, and every customer that only looks like one, on the detector (ARGS="--only WORD --out FILE")
+	@$(BIN)/python -m tests.redteam $(ARGS)
+
 # --- Make what is checked in
 
 .PHONY: schemas
