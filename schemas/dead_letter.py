@@ -19,7 +19,7 @@ class DeadLetterReason(StrEnum):
     """The record has no value: a tombstone, which means nothing on a topic of requests."""
 
     OVERSIZE = "oversize"
-    """The record is longer than the limit; it was not even parsed."""
+    """The record is longer than the limit, and was not even parsed; or longer than its topic takes it back."""
 
     NOT_JSON = "not_json"
     """The record is not JSON (NaN and Infinity are not), even after repairing broken characters."""

@@ -32,6 +32,8 @@ ORIGIN_HEADERS = frozenset({ORIGIN_TOPIC_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN
 MAX_SMALL_KEY_BYTES = 1024
 """A dead letter that the brokers found too large keeps a key up to this size: an account of ours fits."""
 
+TOO_LARGE_TO_SEND_BACK = "not under its account's key or partition, and the topic takes no record of its size back"
+
 MAX_REFUSED = 100
 """Records of a partition whose scoring failed, since it was assigned. More of them are no accident of a record: the
 worker ends rather than turn the stream into dead letters."""
@@ -59,33 +61,47 @@ class Outputs:
 
     def dead_letter(self, dead: DeadLetter) -> Outgoing:
         """A record that cannot be scored, with the reason in its headers."""
+        self._metrics.dead_letters.labels(reason=dead.reason.value).inc()
+        return self._letter(dead)
+
+    def _letter(self, dead: DeadLetter, on_delivered: Callable[[], None] | None = None) -> Outgoing:
         record = dead.record
         where: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         headers = dead_letter_headers(dead.reason, dead.detail, **where)
         value = redacted_value(dead.reason, dead.detail, **where, value=record.value)
-        self._metrics.dead_letters.labels(reason=dead.reason.value).inc()
         topic = self._names.dead_letters
         partition = self._partitions(topic, record.key or b"%d" % record.partition)
-        redacted = Outgoing(topic, partition, record.key, value, headers)
+        redacted = Outgoing(topic, partition, record.key, value, headers, on_delivered=on_delivered)
         # Keys are as untrusted as the rest: who compresses records gets a key of megabytes past the brokers.
         small = redacted._replace(key=None) if record.key and len(record.key) > MAX_SMALL_KEY_BYTES else redacted
         if self._redact:
             return redacted._replace(small=small)
         # The record's own headers may say where a re-keyed one was first seen.
-        all_headers = [*record.headers, *headers]
-        return Outgoing(topic, partition, record.key, record.value, all_headers, small=small)
+        return redacted._replace(value=record.value, headers=[*record.headers, *headers], small=small)
 
     def rekeyed(self, record: Record, account: str) -> Outgoing:
         """A record whose key is not its account, or that lies on the wrong partition: the same under its account.
 
-        It keeps its timestamp, which its time is held against; and its other headers, unless they make it too large.
+        It keeps its timestamp, which its time is held against; and its other headers, unless they make it too large. A
+        record that is too large without them (it came compressed, or the topic took larger ones then) ends as a dead
+        letter. Which of the two it was is known, and counted, when the brokers have it.
         """
-        self._metrics.rekeyed.inc()
         key, topic = account.encode(), self._names.requests
         others = [header for header in record.headers if header[0] not in ORIGIN_HEADERS]
         timestamp = record.timestamp if record.timestamp >= 0 else None
+        refused = self._letter(
+            DeadLetter(record, DeadLetterReason.OVERSIZE, TOO_LARGE_TO_SEND_BACK),
+            self._metrics.dead_letters.labels(reason=DeadLetterReason.OVERSIZE.value).inc,
+        )
         bare = Outgoing(
-            topic, self._partitions(topic, key), key, record.value, origin_headers(origin_of(record)), timestamp
+            topic,
+            self._partitions(topic, key),
+            key,
+            record.value,
+            origin_headers(origin_of(record)),
+            timestamp,
+            small=refused,
+            on_delivered=self._metrics.rekeyed.inc,
         )
         return bare._replace(headers=[*others, *bare.headers], small=bare)
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 log = logging.getLogger(__name__)
 
 Header = tuple[str, bytes | None]
 
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+"""What brokers answer to a batch beyond `max.message.bytes`, or beyond a segment of the log."""
+
 
 class Outgoing(NamedTuple):
     """A record on its way out.
 
-    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place, to the same partition, should
-    the brokers refuse its size; without one the delivery fails.
+    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place, wherever that belongs, should
+    the brokers refuse its size; without one the delivery fails. `on_delivered` is called when the brokers hold it, and
+    not when they hold what went out in its place.
     """
 
     topic: str
@@ -29,6 +33,7 @@ class Outgoing(NamedTuple):
     headers: Sequence[Header] = ()
     timestamp: int | None = None
     small: Outgoing | None = None
+    on_delivered: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -38,7 +43,10 @@ class Outgoing(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """Offsets of a delivery to one partition; `contiguous`: nobody else wrote in between."""
+    """Offsets of a delivery to one partition; `contiguous`: nobody else wrote in between.
+
+    Without that they are not worth much: parts may have gone elsewhere.
+    """
 
     first: int
     last: int
@@ -81,13 +89,21 @@ async def _deliver_to(producer: Any, topic: str, partition: int, records: Sequen
     for batched, future in sent:
         try:
             base = (await future).offset  # offset of the batch's first record
-        except MessageSizeTooLargeError:
+        except TOO_LARGE:
             base = (await _deliver_smaller(producer, topic, partition, batched)).first
             contiguous = False
+        else:
+            _tell_delivered(batched)
         contiguous = contiguous and (first < 0 or base == last + 1)
         first = base if first < 0 else first
         last = base + len(batched) - 1
     return Delivered(first, last, contiguous)
+
+
+def _tell_delivered(records: Sequence[Outgoing]) -> None:
+    for record in records:
+        if record.on_delivered is not None:
+            record.on_delivered()
 
 
 def _batches(producer: Any, records: Sequence[Outgoing]) -> Iterable[tuple[Any, list[Outgoing]]]:
@@ -119,5 +135,7 @@ async def _deliver_smaller(producer: Any, topic: str, partition: int, records: S
     (record,) = records
     if record.small is None:
         raise MessageSizeTooLargeError(f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes")
-    log.warning("the brokers refuse a record's size: less of it is sent", extra={"topic": topic})
-    return await _deliver_to(producer, topic, partition, [record.small])
+    small = record.small
+    less = f"it goes to {small.topic}" if small.topic != topic else "less of it is sent"
+    log.warning("the brokers refuse a record's size: %s", less, extra={"topic": topic})
+    return await _deliver_to(producer, small.topic, small.partition, [small])

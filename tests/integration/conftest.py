@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.broker import Broker, BrokerError, create_topics, start_broker
+from tests.integration.broker import Broker, create_topics, start_broker
+from tests.integration.session import started_for_the_session
+from tests.integration.streams.running import WORKER, Start, Worker
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One broker for the whole session. A test that stops it starts it again before it ends."""
-    try:
-        started = start_broker(tmp_path_factory.mktemp("kafka"))
-    except BrokerError as error:
-        pytest.fail(f"no Kafka to test on. {error}", pytrace=False)
+    started = started_for_the_session(start_broker, tmp_path_factory.mktemp("kafka"))
     yield started
     started.stop()
 
@@ -38,3 +39,18 @@ def topic_prefix() -> str:
 def make_topics(kafka: str) -> Callable[..., Awaitable[None]]:
     """`await make_topics("a", "b", partitions=4, config={"cleanup.policy": "compact"})` on the test's broker."""
     return partial(create_topics, kafka)
+
+
+@pytest.fixture
+def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
+    """`start(store="rocksdict")` starts a worker in the test's own group; with the memory store if nothing is said."""
+    workers: list[Worker] = []
+    usual = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
+
+    def start_worker(command: Sequence[str] = WORKER, **settings: Any) -> Worker:
+        workers.append(Worker(tmp_path, usual | settings, command))
+        return workers[-1]
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +81,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the worker did not stop in {seconds} s:\n{self.log}") from None
+
+
+Start = Callable[..., Worker]
+"""Starts a worker with settings of a test."""
 
 
 def wait_until(condition: Any, seconds: float, *workers: Worker) -> None:

@@ -129,6 +129,8 @@ class Service:
         for record, account in done.misplaced:
             self.came_of.append((by_offset[record.offset], SENT_BACK))
             back = self.kept.rekeyed(record, account)
+            assert back.on_delivered is not None
+            back.on_delivered()
             assert back.size > len(record.value or b"")
             origin = read_origin(back.headers)
             assert origin == (record.topic, record.partition, record.offset)

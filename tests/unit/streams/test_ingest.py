@@ -22,8 +22,11 @@ from schemas.origin import Origin, origin_headers
 from schemas.request import RequestLimits
 from streams.ingest import CHARACTERS_PER_TOKEN, Ingest, Ingested, origin_of
 from streams.transport.partitioner import positive_murmur2
+from tests.embedding_work import work_of
 
 NOW = 1_790_812_856_423
+MOST_PIECES_OF_A_CHARACTER = 4
+"""What no piece stands for is spelt in the bytes of UTF-8."""
 PARTITIONS = 12
 
 
@@ -247,11 +250,14 @@ def test_an_empty_prompt_is_activity_without_content(ingest: Ingest, prompt: Any
 
 
 @pytest.mark.parametrize("prompt", ["😀", "请解释一下量子纠缠是什么意思", "a" * 900_000, "word " * 180_000])
-def test_any_text_is_scored_in_bounded_work(ingest: Ingest, prompt: str) -> None:
-    row = alive(ingest(log_of(event(prompt=prompt))))[0]
+def test_any_text_is_scored_in_bounded_work(ingest: Ingest, embedder: WordLlamaEmbedder, prompt: str) -> None:
+    with work_of(embedder) as work:
+        row = alive(ingest(log_of(event(prompt=prompt))))[0]
     assert row["flags"] == 0
     assert row["code"].any()
     assert row["length"] == len(prompt)
+    assert 0 < work.characters <= min(len(prompt), MAX_CHARACTERS)
+    assert 0 < work.pieces <= MOST_PIECES_OF_A_CHARACTER * (MAX_CHARACTERS + 1)
     assert MAX_CHARACTERS < 10_000
 
 

@@ -26,6 +26,7 @@ from streams.scoring import Outputs
 from streams.simulation.traffic import simulate
 from streams.topics import TopicNames
 from streams.transport.partitioner import Partitioner
+from tests.embedding_work import work_of
 
 NOW = 1_767_571_200_000
 MINUTE = 60_000
@@ -85,7 +86,8 @@ class Service:
 
     def __init__(self, baseline: Baseline, embedder: WordLlamaEmbedder, *, on_topic: bool = False) -> None:
         self.partitions = Partitioner()
-        self.partitions.learn(NAMES.requests, PARTITIONS)
+        for topic in NAMES:
+            self.partitions.learn(topic, PARTITIONS)
         expected = (lambda key: self.partitions(NAMES.requests, key)) if on_topic else None
         self.ingest = Ingest(encoder=baseline.encoder, embedder=embedder, expected_partition=expected)
         self.engine = Engine(baseline, capacity=64)
@@ -319,11 +321,18 @@ def test_a_prompt_in_any_script_is_scored(service: Service, prompt: str) -> None
 
 
 @pytest.mark.parametrize("unit", ["a", "word ", "请解释一下"])
-def test_of_a_prompt_of_nearly_a_megabyte_both_ends_are_read_and_nothing_more(service: Service, unit: str) -> None:
+def test_of_a_prompt_of_nearly_a_megabyte_both_ends_are_read_and_nothing_more(
+    service: Service, embedder: WordLlamaEmbedder, unit: str
+) -> None:
     # Written without escapes, so that the limit is on what was asked.
     prompt = (unit * 1_000_000).encode()[:1_000_000].decode(errors="ignore")
     value = json.dumps({"time": NOW, "account": "acct_7", "prompt": prompt}, ensure_ascii=False).encode()
-    long, cut = service.take([Sent(value, 0), Sent(event(1, prompt=clip(prompt)), 1)]).batch.columns
+    with work_of(embedder) as work:
+        (long,) = service.take([Sent(value, 0)]).batch.columns
+    with work_of(embedder) as least:
+        (cut,) = service.take([Sent(event(1, prompt=clip(prompt)), 1)]).batch.columns
+    assert work == least
+    assert 0 < work.characters <= MAX_CHARACTERS
     assert len(clip(prompt)) == MAX_CHARACTERS
     assert long["code"].tobytes() == cut["code"].tobytes()
     assert long["length"] == len(prompt)
