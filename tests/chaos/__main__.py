@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import tests.chaos.scenarios  # noqa: F401 - fills the catalogue
+from streams.detection import read_baseline, warm_up
+from streams.settings import load_settings
 from tests.chaos.kafka import Kafka, Kind, start_kafka
 from tests.chaos.results import Run, summary, write_results
 from tests.chaos.stage import CATALOGUE, Scenario, Skipped, Stage
@@ -88,6 +90,14 @@ async def _bounded(entry: Scenario, stage: Stage) -> None:
         await entry.play(stage)
 
 
+def compile_kernels() -> None:
+    """Leave compiled kernels on disk: the first worker of a checkout would take most of a scenario's patience."""
+    started = time.monotonic()
+    settings = load_settings()
+    warm_up(settings, read_baseline(settings))
+    print(f"kernels are there after {time.monotonic() - started:.0f} s", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play what the command line asks for; 0 when everything held."""
     given = parse(arguments)
@@ -98,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # Clients of the harness lose their brokers as workers do, and would say so line by line.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    compile_kernels()
     root = Path(tempfile.mkdtemp(prefix="stillwatch-chaos-"))
     command = " ".join(["python -m tests.chaos", *(sys.argv[1:] if arguments is None else arguments)])
     runs: list[Run] = []
