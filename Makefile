@@ -21,7 +21,7 @@ help: ## Say what each target does
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "ARGS goes to the command behind demo, test*, chaos, bench*, soak and run: make test-fast ARGS='-k alert'"
+	@echo "ARGS goes to the command behind demo, test*, chaos, bench*, redteam, soak and run: make test-fast ARGS='-k alert'"
 
 # --- Run it
 
