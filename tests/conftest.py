@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from detectors.baseline import Baseline
+    from detectors.embedding import WordLlamaEmbedder
 
 # The first call of a compiled function takes seconds, so a limit on each example would fail at random. In CI the
 # examples are the same every time: a change is not refused for a fault that another one brought.
@@ -46,3 +51,19 @@ def shared() -> Path:
     if not (folder / "traffic").is_dir():
         pytest.fail(f"STILLWATCH_SHARED is {folder}, which holds no traffic/", pytrace=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def embedder() -> WordLlamaEmbedder:
+    """The text model that ships."""
+    from detectors.embedding import load_wordllama  # here: it takes a second to load, which not every test needs
+
+    return load_wordllama()
+
+
+@pytest.fixture(scope="session")
+def baseline() -> Baseline:
+    """The baseline that ships. Tests of the detectors have one that is set by hand."""
+    from detectors.baseline import load_default
+
+    return load_default()

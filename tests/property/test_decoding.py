@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,11 @@ from schemas.dead_letter import dead_letter_headers
 from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
 from schemas.request import nesting, prune, repair_text
 from streams.ingest import Ingest, origin_of
+from tests.sent import Sent
 
 TIME = 1_790_812_856_423
+HOME = len("acct_7")
+"""The partition of the accounts below, where a key's length says where it belongs."""
 EMBEDDER = load_wordllama()
 TEXT_INGEST = Ingest(
     encoder=Encoder(np.zeros(256, np.float32), rotation_signs(256), EMBEDDER.name),
@@ -27,17 +29,6 @@ TEXT_INGEST = Ingest(
     expected_partition=len,
 )
 VECTOR_INGEST = Ingest(encoder=Encoder(np.zeros(4, np.float32), rotation_signs(4), "four"), embedder=None)
-
-
-@dataclass(frozen=True)
-class Sent:
-    value: bytes | None
-    offset: int
-    key: bytes | None
-    headers: list[tuple[str, bytes]]
-    topic: str = "t"
-    partition: int = 6
-    timestamp: int = TIME
 
 
 # Any code point, lone surrogates too, as Python's json module writes them.
@@ -98,7 +89,9 @@ keys = st.sampled_from([b"acct_7", b"acct_8", b"", None])
 def test_every_record_comes_to_exactly_one_thing(
     sent: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]], ingest: Ingest
 ) -> None:
-    records = [Sent(value, offset, key, head) for offset, (value, key, head) in enumerate(sent)]
+    records = [
+        Sent(value, offset, HOME, key, timestamp=TIME, headers=head) for offset, (value, key, head) in enumerate(sent)
+    ]
     done = ingest(records)
     columns = done.batch.columns
     offsets = [
@@ -124,7 +117,7 @@ def test_every_record_comes_to_exactly_one_thing(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(unescaped | events, min_size=1, max_size=5))
 def test_rows_are_the_same_in_any_batch(many: list[bytes]) -> None:
-    records = [Sent(value, offset, None, []) for offset, value in enumerate(many)]
+    records = [Sent(value, offset, HOME, timestamp=TIME) for offset, value in enumerate(many)]
     together = VECTOR_INGEST(records)
     apart = [VECTOR_INGEST([record]) for record in records]
     assert together.batch.columns.tobytes() == b"".join(one.batch.columns.tobytes() for one in apart)
@@ -170,6 +163,6 @@ def test_pruning_cuts_what_is_deeper_and_nothing_else(value: Any, limit: int) ->
 
 @given(st.text(max_size=20), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 def test_origins_survive_any_topic_name(topic: str, partition: int, offset: int) -> None:
-    first = Sent(None, offset, None, [], topic, partition)
+    first = Sent(None, offset, partition, topic=topic)
     carried = origin_headers(origin_of(first))
-    assert origin_of(Sent(None, 0, None, carried)) == origin_of(first)
+    assert origin_of(Sent(None, headers=carried)) == origin_of(first)

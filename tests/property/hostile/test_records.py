@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -14,8 +14,8 @@ import orjson
 import pytest
 
 from detectors import state
-from detectors.baseline import Baseline, load_default
-from detectors.embedding import WordLlamaEmbedder, load_wordllama
+from detectors.baseline import Baseline
+from detectors.embedding import WordLlamaEmbedder
 from detectors.engine import Engine
 from schemas.alert import Alert, encode_alert
 from schemas.dead_letter import REASON_HEADER
@@ -39,30 +39,24 @@ from tests.property.hostile.grammar import (
     Hostile,
     records,
 )
+from tests.sent import Sent
 
 COUNT = 10_000
 SEED = 4
 NOW = 1_767_571_200_000
 PARTITIONS = 3
 BATCH = 500
-NAMES = TopicNames("requests", "requests.dlq", "alerts", "state")
+NAMES = TopicNames.of(load_settings())
 
 DEAD_AFTER_ALL = "wrong dimension under a wrong key"
 """The kind that is sent back and then a dead letter: on its own partition first, its content is looked at."""
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A record as a Kafka client gives it, and what was meant by it."""
+class Meant(Sent):
+    """A record, and what was meant by it; None for an honest one."""
 
-    hostile: Hostile | None
-    value: bytes | None
-    key: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    partition: int
-    offset: int
-    timestamp: int
-    topic: str = NAMES.requests
+    hostile: Hostile | None = None
 
 
 @dataclass
@@ -71,11 +65,11 @@ class Service:
 
     baseline: Baseline
     embedder: WordLlamaEmbedder
-    log: list[list[Sent]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    log: list[list[Meant]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
     alerts: list[Alert] = field(default_factory=list)
     left: list[bytes] = field(default_factory=list)
     """Everything that went out and may not quote a request: headers of dead letters, redacted ones, alerts, logs."""
-    came_of: list[tuple[Sent, str]] = field(default_factory=list)
+    came_of: list[tuple[Meant, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.partitions = Partitioner()
@@ -101,7 +95,7 @@ class Service:
     def _append(
         self, hostile: Hostile | None, value: bytes | None, key: bytes | None, headers: Headers, p: int, time: int
     ) -> None:
-        self.log[p].append(Sent(hostile, value, key, headers, p, len(self.log[p]), time))
+        self.log[p].append(Meant(value, len(self.log[p]), p, key, timestamp=time, headers=headers, hostile=hostile))
 
     def run(self) -> None:
         """Score the topic to its end, with what is sent back to it."""
@@ -111,7 +105,7 @@ class Service:
             read[partition] += len(batch)
             self._score(partition, batch)
 
-    def _score(self, partition: int, batch: list[Sent]) -> None:
+    def _score(self, partition: int, batch: list[Meant]) -> None:
         done = self.ingest(batch)
         by_offset = {record.offset: record for record in batch}  # ours, with what was meant by them
         alerts = self.engine.apply(partition, done.batch)
@@ -148,16 +142,6 @@ class Service:
         """Every account's record as it is stored, uncompressed."""
         envelopes = [envelope for p in range(PARTITIONS) for _, envelope in self.engine.snapshot(p)]
         return b"".join(state.unseal(e, self.baseline.encoder.hash).tobytes() for e in envelopes)
-
-
-@pytest.fixture(scope="module")
-def baseline() -> Baseline:
-    return load_default()
-
-
-@pytest.fixture(scope="module")
-def embedder() -> WordLlamaEmbedder:
-    return load_wordllama()
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,6 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def embedder() -> WordLlamaEmbedder:
-    return load_wordllama()
-
-
-@pytest.fixture(scope="module")
 def published_tokenizer() -> Tokenizer:
     spec = find_spec("wordllama")
     assert spec is not None

@@ -6,7 +6,7 @@ import base64
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from detectors.embedding import MAX_CHARACTERS, WORDLLAMA, WordLlamaEmbedder, lazy_wordllama, load_wordllama
+from detectors.embedding import MAX_CHARACTERS, WORDLLAMA, WordLlamaEmbedder, lazy_wordllama
 from detectors.encoder import Encoder, rotation_signs
 from detectors.events import FAILED, NO_CONTENT, UNKNOWN
 from schemas.dead_letter import DeadLetterReason as Reason
@@ -23,6 +23,7 @@ from schemas.request import RequestLimits
 from streams.ingest import CHARACTERS_PER_TOKEN, Ingest, Ingested, origin_of
 from streams.transport.partitioner import positive_murmur2
 from tests.embedding_work import work_of
+from tests.sent import Sent, log_of
 
 NOW = 1_790_812_856_423
 MOST_PIECES_OF_A_CHARACTER = 4
@@ -30,28 +31,8 @@ MOST_PIECES_OF_A_CHARACTER = 4
 PARTITIONS = 12
 
 
-@dataclass(frozen=True)
-class Sent:
-    value: bytes | None
-    offset: int = 0
-    partition: int = 0
-    key: bytes | None = None
-    topic: str = "stillwatch.requests"
-    timestamp: int = -1
-    headers: Sequence[tuple[str, bytes]] = field(default=())
-
-
 def event(**fields: Any) -> bytes:
     return orjson.dumps({"time": NOW, "account": "acct_7"} | fields)
-
-
-def log_of(*values: bytes | None) -> list[Sent]:
-    return [Sent(value, offset) for offset, value in enumerate(values)]
-
-
-@pytest.fixture(scope="module")
-def embedder() -> WordLlamaEmbedder:
-    return load_wordllama()
 
 
 @pytest.fixture(scope="module")

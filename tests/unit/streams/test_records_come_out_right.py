@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from detectors import account, state
-from detectors.baseline import Baseline, load_default
-from detectors.embedding import MAX_CHARACTERS, WordLlamaEmbedder, clip, load_wordllama
+from detectors.baseline import Baseline
+from detectors.embedding import MAX_CHARACTERS, WordLlamaEmbedder, clip
 from detectors.engine import Engine
 from detectors.statistics import shape
 from schemas.alert import Activity, Alert, encode_alert
@@ -23,15 +23,17 @@ from schemas.request import RequestLimits
 from streams.ingest import Ingest, Ingested
 from streams.metrics import Metrics
 from streams.scoring import Outputs
+from streams.settings import load_settings
 from streams.simulation.traffic import simulate
 from streams.topics import TopicNames
 from streams.transport.partitioner import Partitioner
 from tests.embedding_work import work_of
+from tests.sent import Sent, log_of
 
 NOW = 1_767_571_200_000
 MINUTE = 60_000
 PARTITIONS = 12
-NAMES = TopicNames("requests", "requests.dlq", "alerts", "state")
+NAMES = TopicNames.of(load_settings())
 
 QUESTIONS = tuple(
     f"{ask} the {thing} of {place}?"
@@ -47,38 +49,11 @@ QUESTIONS = tuple(
 """Fifty different prompts."""
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A record as a Kafka client gives it."""
-
-    value: bytes | None
-    offset: int = 0
-    partition: int = 0
-    key: bytes | None = None
-    topic: str = NAMES.requests
-    timestamp: int = -1
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-
 def event(number: int = 0, *, account: str = "acct_7", **fields: Any) -> bytes:
     """The request event number `number` of an account, a minute after the one before, with a prompt of its own."""
     usual = {"time": NOW + number * MINUTE, "account": account, "prompt": QUESTIONS[number % len(QUESTIONS)]}
     # Not orjson: it writes no lone surrogates, and many gateways do.
     return json.dumps(usual | fields).encode()
-
-
-def log_of(values: Iterable[bytes]) -> list[Sent]:
-    return [Sent(value, offset) for offset, value in enumerate(values)]
-
-
-@pytest.fixture(scope="module")
-def baseline() -> Baseline:
-    return load_default()
-
-
-@pytest.fixture(scope="module")
-def embedder() -> WordLlamaEmbedder:
-    return load_wordllama()
 
 
 class Service:
@@ -136,20 +111,20 @@ def statistics(row: Any) -> dict[str, float]:
 
 def test_a_streaming_answer_that_was_logged_twice_is_counted_once(service: Service) -> None:
     first, logged_twice = event(0, id="resp-1"), event(1, id="resp-2")
-    service.take(log_of([first, logged_twice, logged_twice]))
+    service.take(log_of(first, logged_twice, logged_twice))
     assert service.counts() == (2, 2, 0)
     assert service.engine.counters.duplicates == 1
 
 
 def test_the_same_id_from_two_accounts_is_two_requests(service: Service) -> None:
-    service.take(log_of(event(account=name, id="resp-213") for name in ("acct_7", "acct_8")))
+    service.take(log_of(*(event(account=name, id="resp-213") for name in ("acct_7", "acct_8"))))
     assert service.counts("acct_7")[0] == service.counts("acct_8")[0] == 1
     assert service.engine.counters.duplicates == 0
 
 
 @pytest.mark.parametrize("nothing", ["", "None", None])
 def test_fifty_records_without_an_id_all_count(service: Service, nothing: str | None) -> None:
-    service.take(log_of(event(n, id=nothing, time=NOW) for n in range(50)))
+    service.take(log_of(*(event(n, id=nothing, time=NOW) for n in range(50))))
     assert service.counts() == (50, 50, 0)
 
 
@@ -157,26 +132,26 @@ def test_fifty_records_without_an_id_all_count(service: Service, nothing: str | 
 
 
 def test_answers_of_unknown_length_are_unknown_rather_than_short(service: Service) -> None:
-    service.take(log_of(event(n, total_tokens=900) for n in range(40)))
+    service.take(log_of(*(event(n, total_tokens=900) for n in range(40))))
     unknown = service.saved("acct_7")[0]["shape"]
     assert unknown["answers"] == 0.0
     assert shape.short_share(unknown) == 0.0
 
 
 def test_an_answer_of_no_tokens_is_a_short_one(service: Service) -> None:
-    service.take(log_of(event(n, output_tokens=0) for n in range(40)))
+    service.take(log_of(*(event(n, output_tokens=0) for n in range(40))))
     assert shape.short_share(service.saved("acct_7")[0]["shape"]) == 1.0
 
 
 def test_answers_of_unknown_length_do_not_dilute_the_known_ones(service: Service) -> None:
-    service.take(log_of(event(n, output_tokens=3 if n % 2 else None) for n in range(40)))
+    service.take(log_of(*(event(n, output_tokens=3 if n % 2 else None) for n in range(40))))
     assert shape.short_share(service.saved("acct_7")[0]["shape"]) == 1.0
 
 
 def test_a_prompt_of_unknown_length_is_unknown_rather_than_empty(service: Service) -> None:
     vector = np.random.default_rng(7).normal(size=(40, 256)).astype("<f2")
     embeddings = [base64.b64encode(row.tobytes()).decode() for row in vector]
-    service.take(log_of(event(n, prompt=None, embedding=embeddings[n], total_tokens=900) for n in range(40)))
+    service.take(log_of(*(event(n, prompt=None, embedding=embeddings[n], total_tokens=900) for n in range(40))))
     row = service.saved("acct_7")
     assert row["header"]["covered"][0] == 40
     assert row["shape"]["lengths"][0] == 0.0
@@ -195,14 +170,14 @@ def extraction(**changes: Any) -> list[bytes]:
 def test_a_lone_surrogate_at_the_end_of_every_prompt_does_not_hide_an_extraction(service: Service) -> None:
     values = extraction(prompt=lambda item: item["prompt"] + "\ud83d")
     assert all(rb"\ud83d" in value for value in values)
-    service.take(log_of(values))
+    service.take(log_of(*values))
     assert not service.dead
     assert [alert.activity_id for alert in service.alerts][:1] == [Activity.CREATE]
     assert len({alert.account for alert in service.alerts}) == 1
 
 
 def without_counts() -> list[Sent]:
-    return log_of(extraction(input_tokens=lambda item: None, output_tokens=lambda item: None))
+    return log_of(*extraction(input_tokens=lambda item: None, output_tokens=lambda item: None))
 
 
 def test_an_extraction_without_token_counts_is_found(service: Service) -> None:
@@ -224,7 +199,10 @@ def test_microseconds_in_one_record_of_a_hundred_leave_the_account_as_if_they_we
     values = [event(n, id=f"r{n}", output_tokens=200) for n in range(400)]
     broken = range(37, 400, 100)
     mixed = log_of(
-        event(n, id=f"r{n}", time=(NOW + n * MINUTE) * 1000) if n in broken else value for n, value in enumerate(values)
+        *(
+            event(n, id=f"r{n}", time=(NOW + n * MINUTE) * 1000) if n in broken else value
+            for n, value in enumerate(values)
+        )
     )
     service.take(mixed)
     undisturbed = Service(baseline, embedder)
@@ -279,14 +257,14 @@ def test_a_record_under_a_wrong_key_or_on_a_wrong_partition_is_sent_back_and_sco
 
 def test_a_refused_request_and_its_retry_are_two_requests_that_covered_one_prompt(service: Service) -> None:
     prompt = "Explain the proof of the theorem of Pythagoras"
-    service.take(log_of([event(0, prompt=prompt, status=429), event(1, prompt=prompt, status=200)]))
+    service.take(log_of(event(0, prompt=prompt, status=429), event(1, prompt=prompt, status=200)))
     assert service.counts() == (2, 1, 0)
     assert service.saved("acct_7")[0]["cadence"]["failed"] == 1
 
 
 def test_a_prompt_that_was_answered_twice_is_a_repeat(service: Service) -> None:
     prompt = "Explain the proof of the theorem of Pythagoras"
-    service.take(log_of([event(0, prompt=prompt, status=200), event(1, prompt=prompt, status=200)]))
+    service.take(log_of(event(0, prompt=prompt, status=200), event(1, prompt=prompt, status=200)))
     assert service.counts() == (2, 2, 1)
 
 
@@ -299,23 +277,23 @@ def test_of_a_message_list_only_the_last_user_turn_counts(
     system = {"role": "system", "content": "You are the support assistant of a large telephone company. " * 300}
     history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "What can I do for you?"}]
     listed = [[system, *history, {"role": "user", "content": question}] for question in QUESTIONS]
-    rows = service.take(log_of(event(n, prompt=listed[n]) for n in range(50))).batch.columns
+    rows = service.take(log_of(*(event(n, prompt=listed[n]) for n in range(50)))).batch.columns
     bare = Service(baseline, embedder)
-    bare_rows = bare.take(log_of(event(n) for n in range(50))).batch.columns
+    bare_rows = bare.take(log_of(*(event(n) for n in range(50)))).batch.columns
     assert rows["code"].tobytes() == bare_rows["code"].tobytes()
     assert service.saved("acct_7").tobytes() == bare.saved("acct_7").tobytes()
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", [], [{"role": "system", "content": "You are a poet."}]])
 def test_an_empty_prompt_is_activity_that_covered_nothing(service: Service, prompt: Any) -> None:
-    service.take(log_of(event(n, prompt=prompt) for n in range(20)))
+    service.take(log_of(*(event(n, prompt=prompt) for n in range(20))))
     assert not service.dead
     assert service.counts() == (20, 0, 0)
 
 
 @pytest.mark.parametrize("prompt", ["😀", "请解释一下量子纠缠是什么意思", "👩‍👩‍👧‍👦🏳️‍🌈", "שלום \u202e עולם"])
 def test_a_prompt_in_any_script_is_scored(service: Service, prompt: str) -> None:
-    service.take(log_of([event(0), event(1, prompt=prompt), event(2, prompt=prompt)]))
+    service.take(log_of(event(0), event(1, prompt=prompt), event(2, prompt=prompt)))
     assert not service.dead
     assert service.counts() == (3, 3, 1)
 
@@ -342,6 +320,6 @@ def test_of_a_prompt_of_nearly_a_megabyte_both_ends_are_read_and_nothing_more(
 def test_a_record_longer_than_the_limit_is_refused_unread_and_its_neighbours_are_scored(service: Service) -> None:
     limit = RequestLimits().record_bytes
     too_long = event(1, prompt="a" * limit)
-    service.take(log_of([event(0), too_long, event(2)]))
+    service.take(log_of(event(0), too_long, event(2)))
     assert service.dead == [(1, Reason.OVERSIZE)]
     assert service.counts() == (2, 2, 0)
