@@ -66,7 +66,7 @@ from tests.bench.service_traffic import (
     with_findings,
 )
 from tests.integration.broker import Broker, start_broker
-from tests.integration.streams.running import ROOT, Worker
+from tests.integration.streams.running import ROOT, Worker, wait_until
 
 PARTITIONS = 4
 TEMPLATE_REQUESTS, TEMPLATE_ACCOUNTS = 15_000, 500
@@ -501,7 +501,9 @@ async def profile(service: Service, given: argparse.Namespace) -> None:
     await service.backlog(prefix, records)
     begin = accounts if rare else given.requests // 5
     with service.worker(prefix, **held) as worker:
-        await service.follow(worker, prefix, begin=begin, seconds=0.1)
+        await asyncio.to_thread(
+            wait_until, lambda: worker.metric("stillwatch_records_total") >= begin, BACKLOG_SECONDS, worker
+        )
         kind = "speedscope" if given.profile.suffix == ".json" else "flamegraph"
         command = ["py-spy", "record", "--pid", str(worker.process.pid), "--duration", str(PROFILE_SECONDS)]
         command += ["--rate", str(PROFILE_RATE), "--format", kind, "--output", str(given.profile)]

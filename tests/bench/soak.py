@@ -8,7 +8,7 @@ worker never waits. In the traffic (`service_traffic.Relay`) accounts come and g
 for four days of event time, then another takes its place; some copy the model, so findings are raised throughout.
 Event time runs as fast as the worker does. The slab holds half as many again as the accounts that send at a time, the
 memory store twice as many, so both give way; with rocksdict, states of silent accounts are deleted after 16 days of
-event time. All so reach their size in minutes. The worker has one core to itself, the rest is for Kafka and this script.
+event time. All so reach their size in minutes. The worker has one core to itself, Kafka and this script have the rest.
 
 Every few seconds it looks at the worker:
 
