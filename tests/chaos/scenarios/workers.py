@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import cycle, islice
 
 from tests.chaos.link import OFFSET_COMMIT, PRODUCE, Link
@@ -186,7 +187,14 @@ async def rebalances(stage: Stage) -> None:
             stage.did["join"] += 1
             await stage.logged(guest, ASSIGNED)
             await asyncio.sleep(stage.rng.uniform(0.0, 1.5))
+            shared = rebalances_in(constant)
             await stage.terminate(guest)
+            # A static member says no word when it leaves: it is missed after its session.
+            await stage.until(partial(_more_rebalances, constant, shared), 60, "the guest's leave noticed", constant)
             if stage.did["join"] % 4 == 0:
-                stage.say(f"{done} of {stage.kills} rebalances, {feed.sent} records sent")
+                stage.say(f"{rebalances_in(constant)} of {stage.kills} rebalances, {feed.sent} records sent")
     await stage.finish(constant)
+
+
+def _more_rebalances(worker: Worker, than: int) -> bool:
+    return rebalances_in(worker) > than
