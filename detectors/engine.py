@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from schemas.alert import Alert
 Lookup = Callable[[int, bytes], bytes | None]
 
 CHANGES = 64
+SEALED_AT_ONCE = 256
+"""Records copied side by side to be sealed: few enough to stay in the processor's cache."""
+
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 END_OF_TIME = 1 << 62
@@ -124,9 +127,12 @@ class Engine:
         self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
         self._report = Reporter(baseline, self.options.hash, share, float(self._policy["threshold"][0]))
         self._slab = np.zeros(capacity, account.DTYPE)
+        self._words = self._slab.view(np.int64).reshape(capacity, -1)
+        self._bytes = self._slab.view(np.uint8).data
         self._requests: NDArray[np.int64] = self._slab["header"]["requests"]
         self._fences: NDArray[np.int64] = self._slab["header"]["offset"]
         self._referenced = np.zeros(capacity, np.uint8)
+        self._is_referenced = self._referenced.data  # the same, and three times as fast one by one
         self._owner: list[tuple[int, str] | None] = [None] * capacity
         self._free = list(range(capacity - 1, -1, -1))
         self._hand = 0
@@ -199,7 +205,7 @@ class Engine:
         """
         slot = self._slots.setdefault(partition, {}).get(name)
         if slot is None:
-            slot = self._admit(partition, name, set())
+            (slot,) = self._admit(partition, [name], set())
         if self._fences[slot] < offset or self._requests[slot] == 0:
             blank = np.zeros(1, account.DTYPE)
             blank["header"]["log"], blank["header"]["offset"] = self._slab["header"]["log"][slot], offset
@@ -214,10 +220,8 @@ class Engine:
         """
         saving = self._spilled.pop(partition, {})
         slots = self._slots.get(partition, {})
-        for name in self._dirty.pop(partition, ()):
-            slot = slots.get(name)
-            if slot is not None:
-                saving[name.encode()] = self._seal(slot)
+        changed = {name: slots[name] for name in self._dirty.pop(partition, ()) if name in slots}
+        saving |= self._seal(partition, changed)
         self._saving[partition] = saving
         return list(saving.items())
 
@@ -249,7 +253,11 @@ class Engine:
         for partition, slots in sorted(self._slots.items()):
             waiting = self._spilled.get(partition, {})
             rows = {name: self._slab[slot : slot + 1] for name, slot in slots.items()}
-            rows |= {key.decode(): self._unseal(envelope) for key, envelope in waiting.items()}
+            rows |= {
+                key.decode(): state.unseal(envelope, self.baseline.encoder.hash)
+                for key, envelope in waiting.items()
+                if not state.is_erased(envelope)
+            }
             for name, row in sorted(rows.items()):
                 count = finding.close_if_due(
                     row, 0, self.baseline.model[0], self._policy[0], END_OF_TIME, 0, self._changes, 0
@@ -294,26 +302,51 @@ class Engine:
     def _slots_of(self, partition: int, batch: EventBatch, begin: int) -> tuple[NDArray[np.int64], int]:
         """Slots of the batch's events from `begin` on, and where the slab could hold no more accounts at once."""
         slots = self._slots.setdefault(partition, {})
-        names = batch.accounts[begin:]
-        wanted = [slots.get(name, -1) for name in names]
+        names = batch.accounts[begin:] if begin else batch.accounts
+        wanted = list(map(slots.get, names))
+        if None in wanted:
+            names = self._that_fit(names)
+            missing = [name for name in dict.fromkeys(names) if name not in slots]
+            self._admit(partition, missing, {slot for slot in wanted[: len(names)] if slot is not None})
+            wanted = list(map(slots.get, names))
         found = np.array(wanted, np.int64)
-        self._referenced[found[found >= 0]] = 1
-        if -1 not in wanted:
-            return found, len(batch)
-        in_use: set[int] = set()
-        for i, name in enumerate(names):
-            slot = slots.get(name)
-            if slot is None:
-                if len(in_use) == len(self._slab):
-                    return found[:i], begin + i
-                slot = self._admit(partition, name, in_use)
-            in_use.add(slot)
-            found[i] = slot
-        return found, len(batch)
+        self._referenced[found] = 1
+        return found, begin + len(names)
 
-    def _admit(self, partition: int, name: str, in_use: set[int]) -> int:
-        """Give an account a row: its stored record, or a blank one."""
-        slot = self._free.pop() if self._free else self._evict(in_use)
+    def _that_fit(self, names: list[str]) -> list[str]:
+        """The names up to where there are more accounts than rows."""
+        if len(names) <= len(self._slab):
+            return names
+        seen: set[str] = set()
+        for i, name in enumerate(names):
+            seen.add(name)
+            if len(seen) > len(self._slab):
+                return names[:i]
+        return names
+
+    def _admit(self, partition: int, names: list[str], in_use: set[int]) -> list[int]:
+        """Give accounts a row each: the stored record, or a blank one. Rows `in_use` stay."""
+        envelopes = [self._stored(partition, name) for name in names]
+        free = [self._free.pop() for _ in range(min(len(names), len(self._free)))]
+        found = free + self._evict(len(names) - len(free), in_use)
+        at = np.array(found, np.int64)
+        self._words[at] = 0
+        older = [slot for slot, envelope in zip(found, envelopes, strict=True) if self._unpack(envelope, slot)]
+        unreadable = at[state.implausible(self._slab, at)]
+        self._words[unreadable] = 0
+        self.counters.unreadable_states += len(unreadable)
+        self.counters.cold_starts += len(unreadable)
+        self.counters.migrated_states += len(set(older).difference(unreadable.tolist()))
+        for slot in at[self._fences[at] >= self._log_ends.get(partition, state.LAST_NUMBER)]:
+            self._void_fence(self._slab[slot : slot + 1])
+        self._slots[partition].update(zip(names, found, strict=True))
+        for slot, name in zip(found, names, strict=True):
+            self._owner[slot] = (partition, name)
+        self._referenced[at] = 1
+        return found
+
+    def _stored(self, partition: int, name: str) -> bytes | None:
+        """Envelope of an account that is not in the slab."""
         key = name.encode()
         held = self._spilled.get(partition, {}).pop(key, None)
         if held is not None:
@@ -321,32 +354,26 @@ class Engine:
         else:
             held = self._saving.get(partition, {}).get(key)
         # Of an erased account the store may still have the old state.
-        row = self._unseal(self._lookup(partition, key) if held is None else held)
-        if row["header"]["offset"][0] >= self._log_ends.get(partition, state.LAST_NUMBER):
-            self._void_fence(row)
-        self._slab[slot] = row[0]
-        self._slots[partition][name] = slot
-        self._owner[slot] = (partition, name)
-        self._referenced[slot] = 1
-        return slot
+        return self._lookup(partition, key) if held is None else held
 
-    def _unseal(self, envelope: bytes | None) -> NDArray[Any]:
-        row = np.zeros(1, account.DTYPE)
+    def _unpack(self, envelope: bytes | None, slot: int) -> bool:
+        """Write a stored record into a blank row of the slab, unless it cannot be read; whether its layout is older."""
+        size = self._slab.itemsize
         if envelope is not None:
             try:
                 if not state.is_erased(envelope):
-                    row = state.unseal(envelope, self.baseline.encoder.hash)
-                    self.counters.migrated_states += state.is_older(envelope)
-                    return row
-                row = state.blank_after(envelope)
+                    room = self._bytes[slot * size : (slot + 1) * size]
+                    return state.unpack(envelope, self.baseline.encoder.hash, room)
+                self._slab[slot] = state.blank_after(envelope)[0]
             except state.EncoderChangedError:
                 self.counters.encoder_changes += 1
                 # Its fence stays, or the old state would be taken for the newer one.
-                row = state.blank_after(envelope)
+                self._slab[slot] = state.blank_after(envelope)[0]
             except state.StateError:
+                self._words[slot] = 0
                 self.counters.unreadable_states += 1
         self.counters.cold_starts += 1
-        return row
+        return False
 
     def _void_fence(self, row: NDArray[Any]) -> None:
         """The state is of another log: it carries on, with nothing seen of this one."""
@@ -355,38 +382,47 @@ class Engine:
         row["identity"] = 0  # without an id a request is known by its offset, and these are given out again
         self.counters.void_fences += 1
 
-    def _evict(self, in_use: set[int]) -> int:
-        """Free the row of an account that was not used for the longest time, roughly."""
-        while True:
+    def _evict(self, count: int, in_use: set[int]) -> list[int]:
+        """Free the rows of so many accounts that were not used for the longest time, roughly."""
+        freed: list[int] = []
+        unsaved: dict[int, dict[str, int]] = {}
+        while len(freed) < count:
             slot = self._hand
             self._hand = (self._hand + 1) % len(self._slab)
             owner = self._owner[slot]
             if owner is None or slot in in_use:
                 continue
-            if self._referenced[slot]:
-                self._referenced[slot] = 0
+            if self._is_referenced[slot]:
+                self._is_referenced[slot] = 0
                 continue
             partition, name = owner
             dirty = self._dirty.get(partition, set())
             if name in dirty:
                 dirty.discard(name)
-                self._spilled.setdefault(partition, {})[name.encode()] = self._seal(slot)
+                unsaved.setdefault(partition, {})[name] = slot
             del self._slots[partition][name]
             self._owner[slot] = None
-            self.counters.evictions += 1
-            return slot
+            freed.append(slot)
+        self.counters.evictions += count
+        for partition, slots in unsaved.items():
+            self._spilled.setdefault(partition, {}).update(self._seal(partition, slots))
+        return freed
 
     def _release(self, slot: int) -> None:
         self._owner[slot] = None
         self._referenced[slot] = 0
         self._free.append(slot)
 
-    def _seal(self, slot: int) -> bytes:
-        row = self._slab[slot : slot + 1]
-        if self._requests[slot] == 0:  # only what was erased holds no request
-            return state.seal_erased(row, self.baseline.encoder.hash)
-        partition, _ = cast(tuple[int, str], self._owner[slot])
-        return state.seal(row, self.baseline.encoder.hash, self.latest(partition))
+    def _seal(self, partition: int, slots: dict[str, int]) -> dict[bytes, bytes]:
+        """Envelopes of accounts by their keys, given their slots."""
+        at, encoder_hash = np.array(list(slots.values()), np.int64), self.baseline.encoder.hash
+        envelopes: list[bytes] = []
+        for part in np.split(at, range(SEALED_AT_ONCE, len(at), SEALED_AT_ONCE)):
+            rows = self._words[part].view(account.DTYPE).reshape(-1)
+            envelopes += state.seal_all(rows, encoder_hash, self.latest(partition))
+        for k in np.flatnonzero(self._requests[at] == 0):  # only what was erased holds no request
+            envelopes[k] = state.seal_erased(self._slab[at[k] : at[k] + 1], encoder_hash)
+        return dict(zip(map(str.encode, slots), envelopes, strict=True))
 
     def _count(self) -> None:
         counts, counters = self._counts, self.counters

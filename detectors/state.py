@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cramjam
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.account import DTYPE
 from detectors.finding import CRITICAL, HIGH, MEDIUM
+from detectors.kernel import Vector, kernel
 from detectors.layouts import PUBLISHED, carry_over, digest_of
 from detectors.rivals import HEADS
 
@@ -82,17 +83,27 @@ class Header(NamedTuple):
 
 def seal(row: NDArray[Any], encoder_hash: str, log_time: int = 0) -> bytes:
     """The envelope of one account's record, shape `(1,)`; `log_time` is the latest event time (ms) of its log."""
-    last_time = int(row["header"]["last_time"][0])
-    active_until = LAST_NUMBER if row["episode"]["is_open"][0] else max(last_time, log_time)
-    raw = row.tobytes()
-    head = _head(row, encoder_hash, active_until, len(raw))
-    payload = bytes(cramjam.lz4.compress_block(raw, store_size=False))
-    return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+    return seal_all(row, encoder_hash, log_time)[0]
+
+
+def seal_all(rows: NDArray[Any], encoder_hash: str, log_time: int = 0) -> list[bytes]:
+    """The envelopes of records of one log, shape `(n,)`, contiguous; see `seal`."""
+    last_times = np.maximum(rows["header"]["last_time"], log_time)
+    active_until = np.where(rows["episode"]["is_open"] != 0, LAST_NUMBER, last_times).tolist()
+    encoder, size = _encoder(encoder_hash), rows.itemsize
+    raw = rows.view(np.uint8).data
+    envelopes = []
+    for k, (fence, until) in enumerate(zip(_fences(rows), active_until, strict=True)):
+        head = _HEADER.pack(MAGIC, VERSION, LAYOUT, encoder, fence, until, size)
+        payload = bytes(cramjam.lz4.compress_block(raw[k * size : (k + 1) * size], store_size=False))
+        envelopes.append(head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload)
+    return envelopes
 
 
 def seal_erased(row: NDArray[Any], encoder_hash: str) -> bytes:
     """An envelope with nothing in it: an account was erased at the row's fence, and its stored state is to go."""
-    head = _head(row, encoder_hash, 0, 0)
+    (fence,) = _fences(row)
+    head = _HEADER.pack(MAGIC, VERSION, LAYOUT, _encoder(encoder_hash), fence, 0, 0)
     return head + _CRC.pack(zlib.crc32(head))
 
 
@@ -109,10 +120,13 @@ def blank_after(envelope: bytes) -> NDArray[Any]:
     return row
 
 
-def _head(row: NDArray[Any], encoder_hash: str, active_until: int, size: int) -> bytes:
-    header = row["header"][0]
-    fence = (min(int(header["log"]), LAST_LOG) << FENCE_OFFSET_BITS) + int(header["offset"])
-    return _HEADER.pack(MAGIC, VERSION, LAYOUT, bytes.fromhex(encoder_hash)[:8], fence, active_until, size)
+def _fences(rows: NDArray[Any]) -> list[int]:
+    logs, offsets = np.minimum(rows["header"]["log"], LAST_LOG), rows["header"]["offset"]
+    return cast(list[int], ((logs << FENCE_OFFSET_BITS) + offsets).tolist())
+
+
+def _encoder(encoder_hash: str) -> bytes:
+    return bytes.fromhex(encoder_hash)[:8]
 
 
 def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
@@ -125,29 +139,44 @@ def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
     StateError
         It is damaged, foreign, or of an unknown layout.
     """
-    header = header_of(envelope)
-    layout = DTYPE if header.layout == LAYOUT else PUBLISHED.get(header.layout)
-    if layout is None or header.size != layout.itemsize:
-        raise StateError("state of another layout")
-    if header.encoder != bytes.fromhex(encoder_hash)[:8]:
-        raise EncoderChangedError("state made with another encoder")
-    raw = bytearray(header.size)
-    try:
-        # Into a buffer, since that tells how much came out: `decompress_block` fills up with zeros.
-        size = cramjam.lz4.decompress_block_into(envelope[_OVERHEAD:], raw)
-    except cramjam.DecompressionError as error:
-        raise StateError("state cannot be decompressed") from error
-    if size != header.size:
-        raise StateError("state of a wrong size")
-    row = np.frombuffer(raw, DTYPE) if layout is DTYPE else carry_over(raw, layout, DTYPE)
-    if not _is_plausible(row):
+    row = np.zeros(1, DTYPE)
+    unpack(envelope, encoder_hash, row.view(np.uint8).data)
+    if implausible(row, np.zeros(1, np.int64))[0]:
         raise StateError("state holds numbers that no history of requests can lead to")
     return row
 
 
-def is_older(envelope: bytes) -> bool:
-    """Whether an envelope that `unseal` has read was in an older layout."""
-    return bool(_HEADER.unpack_from(envelope)[2] != LAYOUT)
+def unpack(envelope: bytes, encoder_hash: str, room: memoryview) -> bool:
+    """Write the record in an envelope into `room`, bytes of the size of a record; whether its layout is an older one.
+
+    Raises what `unseal` does.
+    No kernel may touch the record before `implausible` has passed it, which looks at many at once. After an error
+    `room` holds anything.
+    """
+    header = header_of(envelope)
+    layout = DTYPE if header.layout == LAYOUT else PUBLISHED.get(header.layout)
+    if layout is None or header.size != layout.itemsize:
+        raise StateError("state of another layout")
+    if header.encoder != _encoder(encoder_hash):
+        raise EncoderChangedError("state made with another encoder")
+    payload = memoryview(envelope)[_OVERHEAD:]
+    if layout is DTYPE:
+        _decompress(payload, room)
+        return False
+    old = bytearray(header.size)
+    _decompress(payload, memoryview(old))
+    room[:] = carry_over(old, layout, DTYPE).tobytes()
+    return True
+
+
+def _decompress(payload: memoryview, room: memoryview) -> None:
+    try:
+        # Into a buffer, since that tells how much came out: `decompress_block` fills up with zeros.
+        size = cramjam.lz4.decompress_block_into(payload, room)
+    except cramjam.DecompressionError as error:
+        raise StateError("state cannot be decompressed") from error
+    if size != len(room):
+        raise StateError("state of a wrong size")
 
 
 def _words_of(dtype: np.dtype[Any], kind: str, offset: int = 0) -> list[int]:
@@ -163,22 +192,38 @@ def _words_of(dtype: np.dtype[Any], kind: str, offset: int = 0) -> list[int]:
 
 _INTEGERS = np.array(_words_of(DTYPE, "<i8"))
 _FLOATS = np.array(_words_of(DTYPE, "<f8"))
+_EXPONENT = 0x7FF0_0000_0000_0000
+_HEADS = len(HEADS)
 
 
-def _is_plausible(row: NDArray[Any]) -> bool:
-    """Whether no number can lead a kernel out of its arrays or the report out of the calendar.
+def implausible(rows: NDArray[Any], at: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of each of the records `rows[at]`, whether a number could lead a kernel out of its arrays or the report out of
+    the calendar.
 
     A checksum tells damage, not intent: kernels index by these counts, without a check of bounds.
     """
-    integers = row.view("<i8")[_INTEGERS]
-    return bool(
-        (integers >= 0).all()
-        and (integers <= LAST_NUMBER).all()
-        and np.isfinite(row.view("<f8")[_FLOATS]).all()
-        and row["episode"]["reported_severity"][0] in SEVERITIES
-        and not (row["episode"]["is_open"][0] and row["episode"]["reported_severity"][0] == 0)
-        and row["episode"]["head"][0] < len(HEADS)
-    )
+    found = np.zeros(len(at), np.bool_)
+    _find_implausible(rows, rows.view(np.int64).reshape(len(rows), -1), at, _INTEGERS, _FLOATS, found)
+    return found
+
+
+@kernel
+def _find_implausible(rows: Vector, words: Vector, at: Vector, integers: Vector, floats: Vector, found: Vector) -> None:
+    """Set `found` where a record is implausible; `words` are the records, seen as integers."""
+    for k in range(len(at)):
+        row = at[k]
+        bad = False
+        for w in integers:
+            if words[row, w] < 0 or words[row, w] > LAST_NUMBER:
+                bad = True
+        for w in floats:
+            if words[row, w] & _EXPONENT == _EXPONENT:  # infinite, or not a number
+                bad = True
+        episode = rows[row]["episode"]
+        severity = episode["reported_severity"]
+        if severity not in SEVERITIES or (episode["is_open"] != 0 and severity == 0) or episode["head"] >= _HEADS:
+            bad = True
+        found[k] = bad
 
 
 def fence_of(envelope: bytes) -> int:
@@ -200,6 +245,7 @@ def header_of(envelope: bytes) -> Header:
     if magic != MAGIC or version != VERSION:
         raise StateError("not a state of this version")
     (crc,) = _CRC.unpack_from(envelope, _HEADER.size)
-    if crc != zlib.crc32(envelope[_OVERHEAD:], zlib.crc32(envelope[: _HEADER.size])):
+    view = memoryview(envelope)
+    if crc != zlib.crc32(view[_OVERHEAD:], zlib.crc32(view[: _HEADER.size])):
         raise StateError("state is damaged: its checksum does not fit")
     return Header(layout, encoder, fence, active_until, size)

@@ -569,3 +569,37 @@ def test_a_trace_leaves_the_engine_alone(baseline: Baseline) -> None:
     engine = Engine(baseline)
     engine.trace(log, "a")
     assert (engine.accounts, engine.pending(), engine.counters.events) == (0, 0, 0)
+
+
+def test_states_that_are_admitted_together_are_judged_one_by_one(baseline: Baseline) -> None:
+    log = stream_of({name: person(20, k, account=name) for k, name in enumerate("abcd")})
+    first = Engine(baseline)
+    first.apply(0, part(log, 0, 40))
+    stored = dict(first.snapshot(0))
+    before = {
+        name: int(state.unseal(sealed, baseline.encoder.hash)["header"]["requests"][0])
+        for name, sealed in stored.items()
+    }
+    damaged = bytearray(stored[b"b"])
+    damaged[-1] ^= 1
+    impossible = state.unseal(stored[b"c"], baseline.encoder.hash)
+    impossible["memory"]["count"] = -1
+    stored[b"b"], stored[b"c"] = bytes(damaged), state.seal(impossible, baseline.encoder.hash)
+    engine = Engine(baseline, lookup=lambda partition, name: stored.get(name))
+    engine.apply(0, part(log, 40, 80))
+    events = {name: log.accounts[40:].count(name.decode()) for name in before}
+    after = {
+        name: int(state.unseal(sealed, baseline.encoder.hash)["header"]["requests"][0])
+        for name, sealed in engine.snapshot(0)
+    }
+    started_anew = {b"b", b"c"}
+    assert after == {name: events[name] + (0 if name in started_anew else n) for name, n in before.items()}
+    assert (engine.counters.unreadable_states, engine.counters.cold_starts) == (2, 2)
+
+
+def test_the_end_of_time_closes_nothing_of_an_erased_account_that_left_the_slab(baseline: Baseline) -> None:
+    engine = Engine(baseline, capacity=2)
+    assert engine.apply(0, alone(listed(120, 1)))
+    engine.erase(0, "a", 1_000)
+    engine.apply(0, stream_of({name: person(2, k, account=name) for k, name in enumerate("bcde")}))
+    assert engine.close_all() == []
