@@ -6,7 +6,8 @@
 It starts its own Kafka (deploy/kafka) with topics of 4 partitions, and fills them beforehand with requests that carry
 256-number embeddings (base64 float16, about 1.1 KB a record) or prompts. Then one process after the other reads them,
 each pinned to one core while Kafka and this script keep to another. All is measured once in every pass, so that no
-path has the quiet minutes to itself; shown are the median of the passes and their least and most.
+path has the quiet minutes to itself; shown are the median of the passes and their least and most. Files are written
+after each pass, so a run that is cut short leaves those that it made.
 
 - *µs a request* is CPU time of the process, all its threads, between two commits of its group, over the records
   committed in between. Start-up, and the first part of each backlog, are left out.
@@ -330,13 +331,16 @@ def alert_waits(records: Iterable[Any], sendings: Sendings) -> list[tuple[float,
 class Run:
     """All that is measured, pass by pass; what fails in a pass is told, and the rest goes on."""
 
-    def __init__(self, service: Service, given: argparse.Namespace, tell: Callable[[str], None]) -> None:
-        self._service, self._given, self._tell = service, given, tell
+    def __init__(
+        self, service: Service, given: argparse.Namespace, tell: Callable[[str], None], after_pass: Callable[[], None]
+    ) -> None:
+        self._service, self._given, self._tell, self._after_pass = service, given, tell, after_pass
         self.rates: defaultdict[str, dict[int, Rate]] = defaultdict(dict)
         self.starts: defaultdict[str, list[float]] = defaultdict(list)
         self.memory: defaultdict[str, list[dict[str, int]]] = defaultdict(list)
         self.waits: list[list[float]] = []
         self.failures: list[str] = []
+        self.loads: list[float] = []
 
     async def all(self) -> None:
         """Everything, in turn."""
@@ -362,6 +366,8 @@ class Run:
                 ("alert latency", self._latency),
             ):
                 await self._try(f"pass {number + 1}: {what}", partial(part, number))
+            self.loads.append(os.getloadavg()[2])
+            self._after_pass()
 
     async def _try(self, what: str, part: Callable[[], Awaitable[None]]) -> None:
         self._tell(what)
@@ -471,7 +477,9 @@ class Run:
     def found(self) -> dict[str, Any]:
         """All figures, ready for JSON."""
         return {
-            "given": {name: value for name, value in vars(self._given).items() if isinstance(value, int | float)},
+            "given": {name: value for name, value in vars(self._given).items() if isinstance(value, int | float)}
+            | {"passes": len(self.loads)},
+            "loads": self.loads,
             "rates": {
                 name: {str(number): rate._asdict() for number, rate in of.items()} for name, of in self.rates.items()
             },
@@ -553,17 +561,19 @@ def main(given: list[str] | None = None) -> int:
             if arguments.profile:
                 asyncio.run(profile(service, arguments))
                 return 0
-            run = Run(service, arguments, tell)
+
+            def save() -> None:
+                found = {"circumstances": about | {"seconds": time.monotonic() - begin}} | run.found()
+                if arguments.json:
+                    arguments.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
+                if arguments.out:
+                    arguments.out.write_text(as_markdown(found), encoding="utf-8")
+
+            run = Run(service, arguments, tell, save)
             asyncio.run(run.all())
         finally:
             broker.stop()
-    found = {"circumstances": about | {"seconds": time.monotonic() - begin}} | run.found()
-    if arguments.json:
-        arguments.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
-    text = as_markdown(found)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+    print(as_markdown({"circumstances": about | {"seconds": time.monotonic() - begin}} | run.found()))
     return 1 if run.failures else 0
 
 

@@ -67,13 +67,14 @@ def as_markdown(found: Mapping[str, Any]) -> str:
 def _head(found: Mapping[str, Any]) -> str:
     about, given = found["circumstances"], found["given"]
     return (
-        f"Measured {about['at']} at commit {about['commit']} in {about['seconds'] / 60:.0f} minutes: "
-        f"{given['passes']} passes over everything, backlogs of {given['requests']:,} requests; "
-        f"Python {about['python']}, numba {about['numba']}, numpy {about['numpy']}, Faust {about['faust-streaming']}, "
-        f"aiokafka {about['aiokafka']}, rocksdict {about['rocksdict']}; "
-        f"{about['cores']} cores of {about['processor']}, what is measured pinned to one, Kafka and the script on the "
-        "rest. Other work may have run on the machine: trust ratios of CPU time. Shown is the median of the passes, in "
-        "brackets their least and most."
+        f"Measured {about['at']} at commit {about['commit']} in {about['seconds'] / 60:.0f} minutes. Passes over "
+        f"everything: {given['passes']}, with backlogs of {given['requests']:,} requests. Python {about['python']}, "
+        f"numba {about['numba']}, numpy {about['numpy']}, Faust {about['faust-streaming']}, aiokafka "
+        f"{about['aiokafka']}, rocksdict {about['rocksdict']}; {about['cores']} cores of {about['processor']}, what is "
+        "measured pinned to one, Kafka and the script on the rest. They alone make a load of about 2; the machine's "
+        f"load averages after each pass were {', '.join(f'{load:.1f}' for load in found['loads'])}. Where they are "
+        "higher, other work ran: trust ratios of CPU time. Shown is the median of the passes, in brackets their least "
+        "and most."
     )
 
 

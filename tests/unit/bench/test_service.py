@@ -126,6 +126,7 @@ def test_ratios_are_taken_within_a_pass_and_held_against_the_aim() -> None:
         "starts": {"start with nothing to restore": [3.0, 4.0, 6.0]},
         "waits": [[100.0] * 99 + [700.0], [100.0] * 100],
         "latency_rate": 5_000,
+        "loads": [2.0, 2.04, 9.0],
         "failures": ["pass 2: starts: RuntimeError: it ended\nits log"],
     }
     text = service_report.as_markdown(found)
@@ -136,4 +137,5 @@ def test_ratios_are_taken_within_a_pass_and_held_against_the_aim() -> None:
     assert "| 1,000,000 accounts, rocksdict | 0.90 | 1.20 | 0.40 | 1: **missed** |" in text
     assert "| start with nothing to restore | 4.0 (3.0 to 6.0) | 5: met |" in text
     assert "| all | 200 | 100 | 100 | 700 | 500: met |" in text
+    assert "load averages after each pass were 2.0, 2.0, 9.0." in text
     assert "- **failed**: pass 2: starts: RuntimeError: it ended" in text
