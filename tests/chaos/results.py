@@ -26,8 +26,8 @@ sent; findings (uid, sequence, activity, time, evidence) equal those of an undis
 
 Alerts and dead letters are delivered at least once: a worker that dies between delivering and committing delivers
 again. Alerts repeat with the same uid and sequence, dead letters with the same source topic, partition and offset; both
-are counted after collapsing by these, and how often it happened stands under "repeated". "rebalances": how often the
-group shared out its partitions, as its workers' logs say. A commit with a `+` had changes that were not committed.
+are counted after collapsing by these, and how often it happened stands under "repeated". "generation": the last one of
+the consumer group that a log names, one more with each rebalance. A commit with a `+` had uncommitted changes.
 
 """
 

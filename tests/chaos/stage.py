@@ -221,7 +221,7 @@ class Stage:
         self.figures["caught up, s"] = round(time.monotonic() - started - SETTLE_SECONDS, 1)
         for worker in workers:
             await self.terminate(worker)
-        self.figures["rebalances"] = rebalances_in(*self.workers)
+        self.figures["generation"] = generation_of(*self.workers)
         self.figures |= await self.oracle.check(self.kafka.bootstrap, self.names)
 
     def close(self) -> None:
@@ -236,7 +236,7 @@ def _is_ready(worker: Worker) -> bool:
 
 ASSIGNED = "Setting newly assigned partitions"
 READY = " ready partitions="
-JOINED = re.compile(r"Joined group .* \(generation (\d+)\)")
+GENERATION = re.compile(r"\bgeneration (?:id )?(\d+)")
 
 
 def phase_of(worker: Worker) -> str:
@@ -247,9 +247,14 @@ def phase_of(worker: Worker) -> str:
     return "scoring" if READY in log else "start-up"
 
 
-def rebalances_in(*workers: Worker) -> int:
-    """How often the group has shared out its partitions, as far as these workers took part."""
-    return len({generation for worker in workers for generation in JOINED.findall(worker.log)})
+def generation_of(*workers: Worker) -> int:
+    """The last generation of the group that a log names: one more with each rebalance (not each of them is logged)."""
+    return max((int(number) for worker in workers for number in GENERATION.findall(worker.log)), default=0)
+
+
+def rebalances_of(worker: Worker) -> int:
+    """How often a worker was ready again after a rebalance, its first one included."""
+    return worker.log.count(READY)
 
 
 @dataclass(frozen=True)
