@@ -5,6 +5,7 @@
 Accounts are made by code from the seed and go through the service's own ingest and engine, each by itself. With
 --composed the lists, and the organic accounts that lend their gaps and their cover, are those of composed streams of
 these seeds (from `compose.py` in the folder that STILLWATCH_SHARED or --shared names); customers are left out then.
+With --without-cadence every account, customers too, sends at the gaps of a person, so that the clock tells nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from detectors.engine import EngineOptions
 from tests.bench.detection import compose
 from tests.redteam.attacks import ATTACKS
 from tests.redteam.customers import CUSTOMERS, Customer
+from tests.redteam.evasions import copied_gaps
 from tests.redteam.report import (
     ATTACK_COLUMNS,
     CUSTOMER_COLUMNS,
@@ -56,6 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--baseline", type=Path, help="judge by this one instead of the default")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="kinds whose name holds one of these")
     parser.add_argument("--out", type=Path, help="write Markdown here")
+    parser.add_argument("--without-cadence", action="store_true", help="everybody sends at a person's gaps")
     parser.add_argument("--composed", type=int, nargs="+", metavar="SEED", help="attacks from composed streams")
     parser.add_argument(
         "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds traffic, corpora"
@@ -79,6 +82,16 @@ def sources_of(given: argparse.Namespace) -> Sources:
 def buying(customer: Customer) -> Made:
     """A customer: no list among its events."""
     return lambda account, rng: (customer(account, rng), set())
+
+
+def without_cadence(made: Made, sources: Sources) -> Made:
+    """The same account at the gaps of a person."""
+
+    def sent(account: str, rng: Random) -> tuple[Events, set[str]]:
+        events, listed = made(account, rng)
+        return copied_gaps(events, rng, organic=sources.person(f"{account}/times", rng)), listed
+
+    return sent
 
 
 def tried(
@@ -109,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources = sources_of(given)
     attacks = chosen({name: partial(attack, sources) for name, attack in ATTACKS.items()}, given.only)
     customers = {} if given.composed else chosen({name: buying(made) for name, made in CUSTOMERS.items()}, given.only)
+    if given.without_cadence:
+        attacks = {name: without_cadence(made, sources) for name, made in attacks.items()}
+        customers = {name: without_cadence(made, sources) for name, made in customers.items()}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("accounts", total=given.accounts * (len(attacks) + len(customers)))
         found = tried(attacks, given, trial, lambda: progress.advance(task))
@@ -123,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(total)
     if given.out:
         command = f"`python -m tests.redteam --accounts {given.accounts} --seed {given.seed} --knob {given.knob:g}"
+        command += " --without-cadence" if given.without_cadence else ""
         command += f" --composed {' '.join(map(str, given.composed))}`" if given.composed else "`"
         head = f"# Red team\n\nWritten by {command}, baseline `{baseline.hash}`.\n\n{LEGEND}\n"
         given.out.write_text(head + "\n".join(markdown(*part) for part in parts))
