@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,9 +112,14 @@ class Broker:
 
 
 def start_broker(folder: Path) -> Broker:
-    """Start a broker on free ports, trying others when one was taken in between."""
+    """Start a broker on free ports."""
+    return start_on_free_ports(lambda attempt: Broker(folder / str(attempt)))
+
+
+def start_on_free_ports(make: Callable[[int], Broker]) -> Broker:
+    """Start what `make` makes on ports that are free, another one when a port was taken in between."""
     for attempt in range(PORT_TRIES):
-        broker = Broker(folder / str(attempt))
+        broker = make(attempt)
         try:
             broker.start()
         except BrokerError as error:

@@ -10,17 +10,14 @@ import pytest
 
 from streams.cli import app
 from streams.cli.failures import run_guarded
-from tests.integration.broker import BrokerError
 from tests.integration.security.secured_broker import SecuredBroker, start_secured_broker
+from tests.integration.session import started_for_the_session
 
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     """One secured broker for the whole session."""
-    try:
-        started = start_secured_broker(tmp_path_factory.mktemp("secured"))
-    except BrokerError as error:
-        pytest.fail(f"no Kafka to test on. {error}", pytrace=False)
+    started = started_for_the_session(start_secured_broker, tmp_path_factory.mktemp("secured"))
     yield started
     started.broker.stop()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.broker import PORT_TRIES, Broker, BrokerError, free_port
+from tests.integration.broker import Broker, free_port, start_on_free_ports
 from tests.integration.security.certificates import YESTERDAY, Authority
 
 USER, PASSWORD = "stillwatch", "correct-horse"
@@ -66,10 +66,12 @@ class SecuredBroker:
 
 
 def start_secured_broker(folder: Path) -> SecuredBroker:
-    """Start it on free ports, trying others when one was taken in between."""
+    """Start it on free ports."""
     authority = Authority(folder, "trusted")
-    for attempt in range(PORT_TRIES):
-        ports = {name: free_port() for name in LISTENERS}
+    ports: dict[str, int] = {}
+
+    def make(attempt: int) -> Broker:
+        ports.update({name: free_port() for name in LISTENERS})
         properties = PROPERTIES.format(
             listeners=",".join(f"{name.upper()}://127.0.0.1:{port}" for name, port in ports.items()),
             protocols=",".join(f"{name.upper()}:{protocol}" for name, protocol in LISTENERS.items()),
@@ -78,13 +80,6 @@ def start_secured_broker(folder: Path) -> SecuredBroker:
             ca=authority.file,
             logins="\n".join(LOGIN.format(name, mechanism) for name in LISTENERS for mechanism in MECHANISMS),
         )
-        broker = Broker(folder / str(attempt), properties, f"{USER}:{PASSWORD}")
-        try:
-            broker.start()
-        except BrokerError as error:
-            if "is taken" not in str(error) and "ended at once" not in str(error):
-                raise
-            last = error
-        else:
-            return SecuredBroker(broker, authority, ports, folder)
-    raise last
+        return Broker(folder / str(attempt), properties, f"{USER}:{PASSWORD}")
+
+    return SecuredBroker(start_on_free_ports(make), authority, ports, folder)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.settings import load_settings
 from streams.topics import TopicNames, create_topics
-from tests.integration.streams.running import Request, Worker, request, request_counts, send, wait_done, wait_until
+from tests.integration.streams.running import Request, Start, request, request_counts, send, wait_done, wait_until
 
 NOW = int(time.time() * 1000)
 DAY = 86_400_000
-
-Start = Callable[..., Worker]
 
 
 @pytest.fixture
@@ -25,21 +21,6 @@ async def topics(kafka: str, topic_prefix: str) -> TopicNames:
     settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=1)
     await create_topics(settings)
     return TopicNames.of(settings)
-
-
-@pytest.fixture
-def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """`start(store="memory")` starts a worker in the test's own group."""
-    workers: list[Worker] = []
-
-    def start_worker(**settings: Any) -> Worker:
-        given = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
-        workers.append(Worker(tmp_path, given | {"checkpoint_interval_seconds": 0.2} | settings))
-        return workers[-1]
-
-    yield start_worker
-    for worker in workers:
-        worker.kill()
 
 
 async def test_states_of_idle_accounts_are_deleted_here_and_on_the_changelog(

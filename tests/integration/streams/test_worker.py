@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -17,9 +16,8 @@ from streams.topics import TopicNames, create_topics
 from streams.transport.partitioner import positive_murmur2
 from tests.integration.streams.expected import expected_of, findings_on
 from tests.integration.streams.running import (
-    WORKER,
     Request,
-    Worker,
+    Start,
     read,
     request,
     request_counts,
@@ -31,29 +29,12 @@ from tests.integration.streams.running import (
 PARTITIONS = 4
 NOW = int(time.time() * 1000)
 
-Start = Callable[..., Worker]
-
 
 @pytest.fixture
 async def topics(kafka: str, topic_prefix: str) -> TopicNames:
     settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=PARTITIONS)
     await create_topics(settings)
     return TopicNames.of(settings)
-
-
-@pytest.fixture
-def start(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """`start(store="memory")` starts a worker in the test's own group."""
-    workers: list[Worker] = []
-
-    def start_worker(command: Sequence[str] = WORKER, **settings: Any) -> Worker:
-        given = {"brokers": kafka, "topic_prefix": topic_prefix, "group_id": topic_prefix, "store": "memory"}
-        workers.append(Worker(tmp_path, given | settings, command))
-        return workers[-1]
-
-    yield start_worker
-    for worker in workers:
-        worker.kill()
 
 
 def requests_of(accounts: int, each: int) -> list[Request]:
