@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectors.engine import Engine
-from streams.worker import main
+from streams.worker import main  # first: it names the folder where the engine's kernels stay compiled
+
+from detectors.engine import Engine  # isort: skip
 
 sound = Engine.apply
 
