@@ -203,7 +203,7 @@ class _PopulationMean:
     """
 
     content: Content
-    _vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    _vectors: list[NDArray[np.float32]] = field(default_factory=list)
     _sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
@@ -218,17 +218,22 @@ class _PopulationMean:
         return self.content.dimension
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint64]:
-        """Keep the embeddings of one batch; their numbers from 1 in place of codes."""
-        self._vectors = embeddings
+        """Keep some embeddings of a batch; in place of codes their numbers in it, from 1."""
+        before = sum(map(len, self._vectors))
+        self._vectors.append(embeddings)
         codes = np.zeros((len(embeddings), WORDS), np.uint64)
-        codes[:, 0] = np.arange(1, len(embeddings) + 1)
+        codes[:, 0] = np.arange(before + 1, before + len(embeddings) + 1)
         return codes
 
     def add(self, batch: EventBatch) -> None:
-        """Add the unit vectors of a batch to their accounts' sums."""
+        """Add the unit vectors of a batch to their accounts' sums; the next embeddings are another batch's."""
+        if not self._vectors:
+            return
+        held = np.concatenate(self._vectors)
+        self._vectors.clear()
         for name, rows in rows_by_account(batch).items():
             numbers = rows["code"][:, 0].astype(np.int64)
-            vectors = self._vectors[numbers[numbers > 0] - 1].astype(np.float64)
+            vectors = held[numbers[numbers > 0] - 1].astype(np.float64)
             if len(vectors):
                 units = vectors / np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
                 self._sums[name] = self._sums.get(name, 0.0) + units.sum(axis=0)

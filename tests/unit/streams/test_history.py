@@ -70,6 +70,15 @@ def test_the_mean_weighs_accounts_and_not_requests(tmp_path: Path) -> None:
     assert mean[:3] == pytest.approx([0.5, 0.5, 0.0])
 
 
+def test_the_mean_is_of_each_accounts_own_vectors_in_batches_of_any_size(tmp_path: Path) -> None:
+    # Accounts in turn, more than are encoded at once: a mix-up of vectors between accounts would show.
+    many = list(vectors(900))
+    events = [event(f"a{n % 3}", n, embedding=v.tolist(), embedding_model="m") for n, v in enumerate(many)]
+    units = np.array([v / np.linalg.norm(v) for v in many], np.float64)
+    expected = np.mean([units[k::3].mean(axis=0) for k in range(3)], axis=0)
+    assert read(write(tmp_path / "e.jsonl", events)).encoder.mean == pytest.approx(expected, abs=2e-6)
+
+
 def test_embeddings_as_lists_tell_their_length_and_base64_needs_to_be_told(tmp_path: Path) -> None:
     many = list(vectors(20))
     lists = write(tmp_path / "l.jsonl", [event("a", n, embedding=v.tolist()) for n, v in enumerate(many)])
