@@ -24,9 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +39,7 @@ from rich.table import Table
 from detectors.baseline import load_default
 from detectors.embedding import load_wordllama
 from tests.bench.accounts import Account, Floats, read_accounts
-from tests.bench.detection import ORGANIC_PARTS, UNMIXED, compose, person_pools, read_stream, wilson
+from tests.bench.detection import ORGANIC_PARTS, UNMIXED, compose, person_pools, read_stream, streams_parser, wilson
 from tests.bench.peers import PEERS
 from tests.bench.peers.protocol import Peer, Training
 
@@ -291,14 +289,7 @@ def read_case(options: argparse.Namespace, progress: Progress) -> Case:
 
 def parser_of(description: str | None, names: Iterable[str], what: str) -> argparse.ArgumentParser:
     """The options that the comparison and the ablation share; `what` is compared, by these names."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds corpora, traffic"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams to score")
-    parser.add_argument("--fit-seeds", type=int, nargs="+", default=[11, 12, 13], help="organic streams to fit on")
-    parser.add_argument("--days", type=int, default=14, help="days of each stream")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "stillwatch-bench")
+    parser = streams_parser(description)
     parser.add_argument(f"--{what}", nargs="+", dest="chosen", choices=list(names), help=f"{what} to measure; all")
     parser.add_argument("--false-rates", type=float, nargs="+", default=[0.005, 0.01], help="a table for each")
     parser.add_argument("--json", type=Path, help="write counts, delays and curves here")

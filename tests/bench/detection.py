@@ -239,9 +239,9 @@ def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progres
     return found
 
 
-def main() -> int:
-    """Compose, fit, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def streams_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that say which composed streams are fitted on and scored."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds corpora, traffic"
     )
@@ -249,6 +249,12 @@ def main() -> int:
     parser.add_argument("--fit-seeds", type=int, nargs="+", default=[11, 12, 13], help="organic streams to fit on")
     parser.add_argument("--days", type=int, default=14, help="days of each stream")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "stillwatch-bench")
+    return parser
+
+
+def main() -> int:
+    """Compose, fit, score, print."""
+    parser = streams_parser(__doc__)
     parser.add_argument("--json", type=Path, help="write the pooled counts and what score.py printed here")
     options = parser.parse_args()
     if options.shared is None:
