@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 ORIGIN_HEADERS = frozenset({ORIGIN_TOPIC_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_OFFSET_HEADER})
 
 MAX_SMALL_KEY_BYTES = 1024
-"""A dead letter that the brokers found too large keeps a key up to this size: an account of ours fits."""
+"""A dead letter goes to its key's partition for a key up to this size, beyond it to that of its source; and one that
+the brokers found too large keeps such a key. An account of ours fits."""
 
 TOO_LARGE_TO_SEND_BACK = "not under its account's key or partition, and the topic takes no record of its size back"
 
@@ -68,16 +69,23 @@ class Outputs:
         record = dead.record
         where: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         headers = dead_letter_headers(dead.reason, dead.detail, **where)
-        value = redacted_value(dead.reason, dead.detail, **where, value=record.value)
+        # Keys are as untrusted as the rest: to hash one of a megabyte would hold up all partitions, and who compresses
+        # records gets one past the brokers.
+        has_small_key = len(record.key or b"") <= MAX_SMALL_KEY_BYTES
         topic = self._names.dead_letters
-        partition = self._partitions(topic, record.key or b"%d" % record.partition)
-        redacted = Outgoing(topic, partition, record.key, value, headers, on_delivered=on_delivered)
-        # Keys are as untrusted as the rest: who compresses records gets a key of megabytes past the brokers.
-        small = redacted._replace(key=None) if record.key and len(record.key) > MAX_SMALL_KEY_BYTES else redacted
-        if self._redact:
-            return redacted._replace(small=small)
+        partition = self._partitions(topic, record.key if record.key and has_small_key else b"%d" % record.partition)
         # The record's own headers may say where a re-keyed one was first seen.
-        return redacted._replace(value=record.value, headers=[*record.headers, *headers], small=small)
+        others = [*record.headers, *headers]
+        original = Outgoing(topic, partition, record.key, record.value, others, on_delivered=on_delivered)
+
+        def redacted() -> Outgoing:
+            value = redacted_value(dead.reason, dead.detail, **where, value=record.value)
+            return original._replace(value=value, headers=headers)
+
+        def smallest() -> Outgoing:
+            return redacted() if has_small_key else redacted()._replace(key=None)
+
+        return (redacted() if self._redact else original)._replace(small=smallest)
 
     def rekeyed(self, record: Record, account: str) -> Outgoing:
         """A record whose key is not its account, or that lies on the wrong partition: the same under its account.
@@ -89,10 +97,8 @@ class Outputs:
         key, topic = account.encode(), self._names.requests
         others = [header for header in record.headers if header[0] not in ORIGIN_HEADERS]
         timestamp = record.timestamp if record.timestamp >= 0 else None
-        refused = self._letter(
-            DeadLetter(record, DeadLetterReason.OVERSIZE, TOO_LARGE_TO_SEND_BACK),
-            self._metrics.dead_letters.labels(reason=DeadLetterReason.OVERSIZE.value).inc,
-        )
+        dead = DeadLetter(record, DeadLetterReason.OVERSIZE, TOO_LARGE_TO_SEND_BACK)
+        count = self._metrics.dead_letters.labels(reason=DeadLetterReason.OVERSIZE.value).inc
         bare = Outgoing(
             topic,
             self._partitions(topic, key),
@@ -100,10 +106,10 @@ class Outputs:
             record.value,
             origin_headers(origin_of(record)),
             timestamp,
-            small=refused,
+            small=lambda: self._letter(dead, count),
             on_delivered=self._metrics.rekeyed.inc,
         )
-        return bare._replace(headers=[*others, *bare.headers], small=bare)
+        return bare._replace(headers=[*others, *bare.headers], small=lambda: bare)
 
 
 class Scorer:

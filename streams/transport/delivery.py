@@ -21,9 +21,9 @@ TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 class Outgoing(NamedTuple):
     """A record on its way out.
 
-    `timestamp` in epoch milliseconds, None for now. `small`: what goes out in its place, wherever that belongs, should
-    the brokers refuse its size; without one the delivery fails. `on_delivered` is called when the brokers hold it, and
-    not when they hold what went out in its place.
+    `timestamp` in epoch milliseconds, None for now. `small` makes what goes out in its place, wherever that belongs,
+    should the brokers refuse its size; without it the delivery fails. `on_delivered` is called when the brokers hold
+    it, and not when they hold what went out in its place.
     """
 
     topic: str
@@ -32,7 +32,7 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: Sequence[Header] = ()
     timestamp: int | None = None
-    small: Outgoing | None = None
+    small: Callable[[], Outgoing] | None = None
     on_delivered: Callable[[], None] | None = None
 
     @property
@@ -135,7 +135,7 @@ async def _deliver_smaller(producer: Any, topic: str, partition: int, records: S
     (record,) = records
     if record.small is None:
         raise MessageSizeTooLargeError(f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes")
-    small = record.small
+    small = record.small()
     less = f"it goes to {small.topic}" if small.topic != topic else "less of it is sent"
     log.warning("the brokers refuse a record's size: %s", less, extra={"topic": topic})
     return await _deliver_to(producer, small.topic, small.partition, [small])
