@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 
 from detectors.state import is_erased
 from streams.metrics import Metrics
-from streams.stores.newer import deletion_headers, erasure_headers
+from streams.stores.newer import Forgotten, deletion_headers, erasure_headers, readable_fence
 from streams.stores.rocks import StoreError
 from streams.transport.delivery import Delivered, DeliveryError, Outgoing
 
@@ -70,9 +70,9 @@ class States(Protocol):
 
     def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...  # noqa: D102
 
-    def take_forgotten(self, partition: int) -> dict[bytes, bytes]: ...  # noqa: D102
+    def take_forgotten(self, partition: int) -> Forgotten: ...  # noqa: D102
 
-    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...  # noqa: D102
+    def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...  # noqa: D102
 
 
 class Idle(Protocol):
@@ -115,7 +115,7 @@ class _Snapshot:
     owned: _Partition
     next_offset: int
     states: dict[bytes, bytes]
-    forgotten: dict[bytes, bytes]
+    forgotten: Forgotten
     idle: dict[bytes, bytes]
     outputs: list[Outgoing]
 
@@ -304,7 +304,7 @@ class Checkpoint:
         for partition, owned in changed.items():
             states = dict(self._engine.snapshot(partition))
             forgotten = {
-                account: state for account, state in store.take_forgotten(partition).items() if account not in states
+                account: fence for account, fence in store.take_forgotten(partition).items() if account not in states
             }
             idle = {account: state for account, state in all_idle.get(partition, {}).items() if account not in states}
             next_offset = cast(int, owned.next_offset)
@@ -352,8 +352,9 @@ class Checkpoint:
                     yield Outgoing(self._state_topic, partition, account, None, erasure_headers(state))
                 else:
                     yield Outgoing(self._state_topic, partition, account, state)
-            for account, state in {**snapshot.forgotten, **snapshot.idle}.items():
-                yield Outgoing(self._state_topic, partition, account, None, deletion_headers(state))
+            idle = {account: readable_fence(state) for account, state in snapshot.idle.items()}
+            for account, fence in (snapshot.forgotten | idle).items():
+                yield Outgoing(self._state_topic, partition, account, None, deletion_headers(fence))
 
     def _keep(self, snapshots: Mapping[int, _Snapshot], delivered: Mapping[tuple[str, int], Delivered]) -> None:
         """Take delivered states into the local store, and move its restore point where that is sound."""

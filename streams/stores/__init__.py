@@ -8,7 +8,7 @@ Both have the same methods beside Faust's own, and Faust calls only its own:
 - `raw_apply(partition, records)`: records of the changelog, in order; `newer` decides between two of one account.
 - `sweep(partition, count)`: the next `count` states of a partition, and after the last from the beginning again.
 - `note_erased(partition, states)`: these were deleted on order; a state that has not seen more is not taken over.
-- `take_forgotten(partition)`, `give_back_forgotten(partition, states)`: states that are gone here and are still to be
-  deleted from the changelog; those whose deletion failed.
+- `take_forgotten(partition)`, `give_back_forgotten(partition, forgotten)`: accounts that are gone here and are still to
+  be deleted from the changelog, with the fences of their last states; those whose deletion failed.
 - `accounts()`: how many states there are.
 """

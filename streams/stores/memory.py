@@ -11,20 +11,20 @@ from faust.stores import memory
 
 from detectors.state import fence_of
 from streams.logs import FAUST
-from streams.stores.newer import Erasures, newest
+from streams.stores.newer import Erasures, Forgotten, newest, readable_fence
 
 log = logging.getLogger(__name__)
 
 MAX_FORGOTTEN_WAITING = 100_000
-"""Forgotten accounts whose deletion from the changelog is still to come. Beyond it they are only forgotten here, and
-once more after the next start."""
+"""Forgotten accounts whose deletion from the changelog is still to come, of all partitions; they take some 20 MB.
+Beyond it they are only forgotten here, and once more after the next start."""
 
 
 class MemoryStore(memory.Store[bytes, bytes]):
     """Faust's memory store with raw access, in the order of writing: the first entry is the longest idle account.
 
-    Beyond `max_accounts` the longest idle are forgotten; `take_forgotten` hands their last states out so that they are
-    deleted from the changelog as well.
+    Beyond `max_accounts` the longest idle are forgotten; `take_forgotten` hands them out so that they are deleted from
+    the changelog as well. One that comes back before that is not deleted.
     """
 
     logger = FAUST
@@ -32,7 +32,8 @@ class MemoryStore(memory.Store[bytes, bytes]):
     def __init__(self, *args: Any, max_accounts: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._max_accounts = max_accounts
-        self._forgotten_waiting: dict[int, dict[bytes, bytes]] = {}
+        self._forgotten_waiting: defaultdict[int, Forgotten] = defaultdict(dict)
+        self._forgotten_restoring: set[bytes] = set()
         self._to_sweep: dict[int, list[bytes]] = {}
         self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
         self.forgotten = 0
@@ -48,21 +49,32 @@ class MemoryStore(memory.Store[bytes, bytes]):
 
     def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         """Take over states that the changelog holds."""
+        self._write(partition, states)
+        self._forget_longest_idle()
+
+    def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
+        """Take over records of the changelog.
+
+        Accounts that are forgotten on the way are counted when they are handed out: of most, the deletion follows.
+        """
+        known = {record.key: self.raw_get(partition, record.key) for record in records}
+        changed, late = newest(records, known, self._erasures[partition])
+        self.late_writes += late
+        self._write(partition, changed)
+        self._forget_longest_idle(restoring=True)
+
+    def _write(self, partition: int, states: Mapping[bytes, bytes | None]) -> None:
+        waiting = self._forgotten_waiting[partition]
         for account, envelope in states.items():
             self.data.pop(account, None)  # a rewritten entry moves to the end
+            # Back, or deleted already: a deletion now would lie behind what is newer, and compaction keep only that.
+            waiting.pop(account, None)
+            self._forgotten_restoring.discard(account)
             if envelope is None:
                 self._key_partition.pop(account, None)
             else:
                 self.data[account] = envelope
                 self._key_partition[account] = partition
-        self._forget_longest_idle()
-
-    def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
-        """Take over records of the changelog."""
-        known = {record.key: self.raw_get(partition, record.key) for record in records}
-        changed, late = newest(records, known, self._erasures[partition])
-        self.late_writes += late
-        self.raw_write(partition, changed, None)
 
     def sweep(self, partition: int, count: int) -> dict[bytes, bytes]:
         """The next states of a partition; each time around in the order of the first look."""
@@ -76,32 +88,41 @@ class MemoryStore(memory.Store[bytes, bytes]):
         for account, state in states.items():
             self._erasures[partition].note(account, fence_of(state))
 
-    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
-        """Accounts forgotten since the last call, and late states of erased ones, with those states."""
-        late = self._erasures[partition].take_late()
-        waiting = self._forgotten_waiting.pop(partition, {})
-        return waiting | {account: state for account, state in late.items() if account not in self.data}
+    def take_forgotten(self, partition: int) -> Forgotten:
+        """Accounts forgotten since the last call, and erased ones of which late states came."""
+        taken = self._erasures[partition].take_late() | self._forgotten_waiting.pop(partition, {})
+        restored = self._forgotten_restoring & taken.keys()
+        self._forgotten_restoring -= restored
+        self._count_forgotten(len(restored))
+        return {account: fence for account, fence in taken.items() if account not in self.data}
 
-    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+    def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         """Their deletion did not go through: to be taken again."""
-        self._forgotten_waiting.setdefault(partition, {}).update(states)
+        self._forgotten_waiting[partition].update(forgotten)
 
     def drop(self, partition: int) -> None:
         """Forget what is left to do for a partition; its states go when the next recovery is complete."""
-        self._forgotten_waiting.pop(partition, None)
+        self._forgotten_restoring -= self._forgotten_waiting.pop(partition, {}).keys()
         self._to_sweep.pop(partition, None)
 
-    def _forget_longest_idle(self) -> None:
+    def _forget_longest_idle(self, *, restoring: bool = False) -> None:
+        waiting = sum(map(len, self._forgotten_waiting.values()))
         while len(self.data) > self._max_accounts:
             account = next(iter(self.data))
             state, partition = self.data.pop(account), self._key_partition.pop(account)
-            waiting = self._forgotten_waiting.setdefault(partition, {})
-            if len(waiting) < MAX_FORGOTTEN_WAITING:
-                waiting[account] = state
-            if self.forgotten == 0:
-                log.warning(
-                    "more accounts than max_accounts: the longest idle are forgotten and start anew when they come "
-                    "back. Raise max_accounts, or use store=rocksdict",
-                    extra={"max_accounts": self._max_accounts},
-                )
-            self.forgotten += 1
+            if waiting < MAX_FORGOTTEN_WAITING:
+                self._forgotten_waiting[partition][account] = readable_fence(state)
+                waiting += 1
+                if restoring:
+                    self._forgotten_restoring.add(account)
+            if not restoring:
+                self._count_forgotten(1)
+
+    def _count_forgotten(self, count: int) -> None:
+        if count and self.forgotten == 0:
+            log.warning(
+                "more accounts than max_accounts: the longest idle are forgotten and start anew when they come "
+                "back. Raise max_accounts, or use store=rocksdict",
+                extra={"max_accounts": self._max_accounts},
+            )
+        self.forgotten += count

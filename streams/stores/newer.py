@@ -16,6 +16,10 @@ ERASED_HEADER = "stillwatch-erased"
 MAX_ERASURES = 100_000
 """Erased accounts remembered for each partition, the latest ones; they take some 10 MB."""
 
+Forgotten = dict[bytes, int | None]
+"""Accounts that are gone here and are still to be deleted from the changelog, with the fences of their last states;
+None for a state that could not be read. Not the states: they are a hundred times as large."""
+
 
 def supersedes(new: bytes | None, headers: Sequence[tuple[str, bytes | None]], old: bytes | None) -> bool:
     """Whether a changelog record replaces the state we have; `new` None deletes.
@@ -34,17 +38,22 @@ def supersedes(new: bytes | None, headers: Sequence[tuple[str, bytes | None]], o
     return new_fence >= old_fence
 
 
-def deletion_headers(state: bytes) -> list[tuple[str, bytes]]:
-    """Headers of the record that deletes a state."""
+def readable_fence(state: bytes) -> int | None:
+    """The fence of a state, None for one that cannot be read."""
     try:
-        return [(FENCE_HEADER, b"%d" % fence_of(state))]
+        return fence_of(state)
     except StateError:
-        return []
+        return None
+
+
+def deletion_headers(fence: int | None) -> list[tuple[str, bytes]]:
+    """Headers of the record that deletes a state with this fence; without one it deletes whatever there is."""
+    return [] if fence is None else [(FENCE_HEADER, b"%d" % fence)]
 
 
 def erasure_headers(state: bytes) -> list[tuple[str, bytes]]:
     """Headers of the record that deletes a state on order; `state` is the envelope that stands for it."""
-    return [*deletion_headers(state), (ERASED_HEADER, b"1")]
+    return [*deletion_headers(readable_fence(state)), (ERASED_HEADER, b"1")]
 
 
 def _deleted_fence(headers: Sequence[tuple[str, bytes | None]]) -> int:
@@ -66,7 +75,7 @@ class Erasures:
 
     def __init__(self) -> None:
         self._fences: dict[bytes, int] = {}
-        self._late: dict[bytes, bytes] = {}
+        self._late: Forgotten = {}
 
     def note(self, account: bytes, fence: int) -> None:
         """An account was erased, with all that it did up to `fence`."""
@@ -87,18 +96,21 @@ class Erasures:
         fence = self._fences.get(account)
         if fence is None:
             return False
-        try:
-            late = fence_of(state) <= fence
-        except StateError:
+        new = readable_fence(state)
+        if new is None or new > fence:
             return False
-        if late:
-            self._late[account] = state
-        return late
+        if len(self._late) < MAX_ERASURES:
+            self._late[account] = new
+        return True
 
-    def take_late(self) -> dict[bytes, bytes]:
-        """States that were refused since the last call."""
+    def take_late(self) -> Forgotten:
+        """Accounts whose states were refused since the last call."""
         late, self._late = self._late, {}
         return late
+
+    def give_back_late(self, late: Forgotten) -> None:
+        """Their deletion did not go through: to be taken again."""
+        self._late = late | self._late
 
 
 def newest(

@@ -13,7 +13,7 @@ from rocksdict import WriteBatch
 from detectors.state import fence_of
 from streams.exit_codes import ExitCode
 from streams.logs import FAUST
-from streams.stores.newer import Erasures, newest
+from streams.stores.newer import Erasures, Forgotten, newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
@@ -31,7 +31,6 @@ class RocksStore(rocksdb.Store):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
-        self._late_waiting: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.late_writes = 0
         self.forgotten = 0
         self._swept_to: dict[int, bytes] = {}
@@ -83,14 +82,14 @@ class RocksStore(rocksdb.Store):
         for account, state in states.items():
             self._erasures[partition].note(account, fence_of(state))
 
-    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
-        """Late states of erased accounts; this store forgets none by itself."""
-        late = self._late_waiting.pop(partition, {}) | self._erasures[partition].take_late()
-        return {account: state for account, state in late.items() if self.raw_get(partition, account) is None}
+    def take_forgotten(self, partition: int) -> Forgotten:
+        """Erased accounts of which late states came; this store forgets none by itself."""
+        late = self._erasures[partition].take_late()
+        return {account: fence for account, fence in late.items() if self.raw_get(partition, account) is None}
 
-    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+    def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         """Their deletion did not go through: to be taken again."""
-        self._late_waiting[partition].update(states)
+        self._erasures[partition].give_back_late(forgotten)
 
     def drop(self, partition: int) -> None:
         """Forget how far a partition is swept; Faust closes its database."""

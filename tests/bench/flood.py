@@ -11,8 +11,9 @@ The bound. What a worker holds grows with settings, never with the number of acc
 
     slab_rows x 3,872 bytes              a row each; the slab is allocated at start
     max_accounts x (state + 350)         the memory store: state, key, entries in two dictionaries
-    unsaved x (state + 350)              changed states: of the last checkpoint (kept until the next), of this one, and
-                                         those handed out for deletion; each at most half the slab and a batch
+    2 x unsaved x (state + 350)          changed states: of the last checkpoint (kept until the next) and of this one;
+                                         each at most half the slab and a batch
+    unsaved x (account id + 250)         forgotten accounts, to be deleted from the changelog; 100,000 at most
     100,000 x (account id + 250)         hashes of keys, for the partitioner
 
 With rocksdict nobody is forgotten; in place of the second line are its block cache and two write buffers of 16 MiB.
@@ -43,7 +44,7 @@ from streams.ingest import Ingest
 from streams.service import SLAB_SHARE
 from streams.settings import load_settings
 from streams.state_table import WRITE_BUFFER_BYTES, Store
-from streams.stores.memory import MemoryStore
+from streams.stores.memory import MAX_FORGOTTEN_WAITING, MemoryStore
 from streams.stores.rocks import RocksStore
 from streams.transport.partitioner import CACHED_KEYS, positive_murmur2
 
@@ -163,9 +164,10 @@ def bound_bytes(
 
     `max_accounts` 0 and `store_bytes` for a store on disk.
     """
-    unsaved = 3 * (int(slab_rows * SLAB_SHARE) + batch)
-    held = slab_rows * row_bytes() + (max_accounts + unsaved) * (state_bytes + ENTRY_BYTES) + store_bytes
-    return int(ALLOCATOR_SHARE * (held + CACHED_KEYS * (name_bytes + KEY_BYTES)))
+    unsaved = int(slab_rows * SLAB_SHARE) + batch
+    states = (max_accounts + 2 * unsaved) * (state_bytes + ENTRY_BYTES)
+    keys = (min(unsaved, MAX_FORGOTTEN_WAITING) + CACHED_KEYS) * (name_bytes + KEY_BYTES)
+    return int(ALLOCATOR_SHARE * (slab_rows * row_bytes() + states + store_bytes + keys))
 
 
 def resident_bytes() -> int:

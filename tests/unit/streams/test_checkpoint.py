@@ -14,6 +14,7 @@ from detectors.account import DTYPE
 from streams import checkpoint
 from streams.checkpoint import Checkpoint, NotAMember
 from streams.metrics import Metrics
+from streams.stores.newer import Forgotten
 from streams.transport.delivery import Delivered, DeliveryError, Outgoing
 
 BLANK = np.zeros(1, DTYPE)
@@ -36,7 +37,7 @@ class World:
         self.changed: dict[bytes, bytes] = {}
         self.saving: dict[bytes, bytes] = {}
         self.stored: dict[bytes, bytes | None] = {}
-        self.forgotten: dict[bytes, bytes] = {}
+        self.forgotten: Forgotten = {}
         self.can_go: dict[bytes, bytes] = {}
         self.erased: dict[bytes, bytes] = {}
         self.headers: list[Any] = []
@@ -82,12 +83,12 @@ class World:
     def note_erased(self, partition: int, states: Mapping[bytes, bytes]) -> None:
         self.erased = dict(states)
 
-    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
+    def take_forgotten(self, partition: int) -> Forgotten:
         taken, self.forgotten = self.forgotten, {}
         return taken
 
-    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None:
-        self.forgotten.update(states)
+    def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
+        self.forgotten.update(forgotten)
 
     # housekeeping, asked with what is committed
     def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
@@ -239,10 +240,11 @@ async def test_the_restore_point_moves_only_over_our_own_contiguous_writes(world
 
 
 async def test_a_forgotten_account_that_is_back_is_not_deleted(world: World) -> None:
-    world.forgotten = {b"a": b"old", b"b": b"old"}
+    world.forgotten = {b"a": 5, b"b": 6}
     world.score(11, b"s1")
     await world.checkpoint.run()
     assert world.happened[2:4] == ["state b's1'", "state None"]
+    assert world.headers == [("stillwatch-fence", b"6")]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -20,6 +20,7 @@ from streams.metrics import Metrics
 from streams.scoring import Outputs, Scorer
 from streams.settings import load_settings
 from streams.simulation import simulate
+from streams.stores.newer import Forgotten
 from streams.topics import TopicNames
 from streams.transport.batch import Batch
 from streams.transport.delivery import Delivered, Outgoing
@@ -104,10 +105,10 @@ class Worker:
     def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
         return {}
 
-    def take_forgotten(self, partition: int) -> dict[bytes, bytes]:
+    def take_forgotten(self, partition: int) -> Forgotten:
         return {}
 
-    def give_back_forgotten(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...
+    def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...
 
     # the group
     def generation(self) -> int:

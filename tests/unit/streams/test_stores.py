@@ -11,9 +11,17 @@ import pytest
 
 from detectors import account, state
 from streams.exit_codes import ExitCode
-from streams.stores import newer
+from streams.stores import memory, newer
 from streams.stores.memory import MemoryStore
-from streams.stores.newer import FENCE_HEADER, Erasures, deletion_headers, erasure_headers, newest, supersedes
+from streams.stores.newer import (
+    FENCE_HEADER,
+    Erasures,
+    deletion_headers,
+    erasure_headers,
+    newest,
+    readable_fence,
+    supersedes,
+)
 from streams.stores.rocks import RocksStore, StoreError
 
 ENCODER = "00" * 8
@@ -38,14 +46,14 @@ def erased_at(fence: int) -> bytes:
         (state_at(5), [], state_at(4), True),
         (state_at(5), [], state_at(5), True),
         (state_at(4), [], state_at(5), False),
-        (None, deletion_headers(state_at(5)), state_at(5), True),
-        (None, deletion_headers(state_at(4)), state_at(5), False),
+        (None, deletion_headers(5), state_at(5), True),
+        (None, deletion_headers(4), state_at(5), False),
         (None, [], state_at(5), True),
         (None, [(FENCE_HEADER, None)], state_at(5), True),
         (None, [(FENCE_HEADER, b"x")], state_at(5), True),
         (b"damaged", [], state_at(5), True),
         (state_at(1), [], b"damaged", True),
-        (None, deletion_headers(b"damaged"), state_at(5), True),
+        (None, deletion_headers(readable_fence(b"damaged")), state_at(5), True),
     ],
 )
 def test_a_late_write_rolls_nothing_back(new: Any, headers: Any, old: Any, stands: bool) -> None:
@@ -72,7 +80,7 @@ def store() -> MemoryStore:
 
 
 def test_the_longest_idle_are_forgotten_and_handed_out_for_deletion(store: MemoryStore) -> None:
-    store.raw_write(0, {b"a": b"1", b"b": b"2"}, None)
+    store.raw_write(0, {b"a": b"1", b"b": state_at(2)}, None)
     store.raw_write(1, {b"c": b"3"}, None)
     store.raw_write(0, {b"a": b"4"}, None)
     store.raw_write(1, {b"d": b"5"}, None)
@@ -80,8 +88,64 @@ def test_the_longest_idle_are_forgotten_and_handed_out_for_deletion(store: Memor
     assert store.raw_get(0, b"a") == b"4"
     assert store.accounts() == 3
     assert store.forgotten == 1
-    assert store.take_forgotten(0) == {b"b": b"2"}
+    assert store.take_forgotten(0) == {b"b": 2}
     assert store.take_forgotten(0) == {}
+
+
+def replay(store: MemoryStore, *records: Any) -> None:
+    """A changelog read at a start, a record at a time as its batches may be cut."""
+    for one in records:
+        store.raw_apply(0, [one])
+
+
+OTHERS = [record(b"other %d" % k, state_at(2 + k)) for k in range(3)]
+
+
+def test_a_restart_deletes_no_account_that_was_forgotten_and_is_back(store: MemoryStore) -> None:
+    replay(
+        store, record(b"a", state_at(1)), *OTHERS, record(b"a", None, deletion_headers(1)), record(b"a", state_at(50))
+    )
+    assert store.raw_get(0, b"a") == state_at(50)
+    assert b"a" not in store.take_forgotten(0)
+
+
+def test_a_checkpoint_withdraws_the_deletion_of_an_account_that_it_writes(store: MemoryStore) -> None:
+    replay(store, record(b"a", state_at(1)), *OTHERS)
+    store.raw_write(0, {b"a": state_at(50)}, None)
+    store.raw_write(0, {b"a": None}, None)
+    assert b"a" not in store.take_forgotten(0)
+
+
+def test_what_was_given_back_is_not_deleted_when_it_is_held_again(store: MemoryStore) -> None:
+    store.raw_write(0, {b"a": state_at(50)}, None)
+    store.give_back_forgotten(0, {b"a": 1, b"b": 2})
+    assert store.take_forgotten(0) == {b"b": 2}
+
+
+def test_a_restart_counts_only_accounts_whose_deletion_is_still_to_come(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    replay(store, record(b"a", state_at(1)), *OTHERS, record(b"a", None, deletion_headers(1)))
+    assert store.take_forgotten(0) == {}
+    assert (store.forgotten, caplog.text) == (0, "")
+    replay(store, record(b"b", state_at(9)))
+    assert store.take_forgotten(0) == {b"other 0": 2}
+    assert store.forgotten == 1
+    store.give_back_forgotten(0, {b"other 0": 2})
+    assert store.take_forgotten(0) == {b"other 0": 2}
+    assert store.forgotten == 1
+
+
+def test_forgotten_accounts_that_wait_are_bounded_over_all_partitions(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MAX_FORGOTTEN_WAITING", 4)
+    for partition in range(5):
+        store.raw_apply(partition, [record(b"%d of %d" % (k, partition), state_at(7)) for k in range(5)])
+    assert [store.take_forgotten(partition) for partition in range(5)] == [
+        {b"0 of 0": 7, b"1 of 0": 7, b"2 of 0": 7, b"3 of 0": 7},
+        *[{}] * 4,
+    ]
 
 
 def test_a_state_is_found_on_its_own_partition_only(store: MemoryStore) -> None:
@@ -97,7 +161,7 @@ def test_a_late_state_does_not_bring_an_erased_account_back(store: MemoryStore) 
     assert store.raw_get(0, b"a") is None
     assert store.late_writes == 1
     # It is deleted once more: compaction keeps the last record of a key.
-    assert store.take_forgotten(0) == {b"a": state_at(7)}
+    assert store.take_forgotten(0) == {b"a": 7}
     assert store.take_forgotten(0) == {}
     store.raw_apply(0, [record(b"a", state_at(10))])
     assert store.raw_get(0, b"a") == state_at(10)
@@ -110,7 +174,7 @@ def test_what_an_erased_account_does_later_is_not_deleted_with_a_late_state(stor
     assert store.take_forgotten(0) == {}
 
 
-@pytest.mark.parametrize("headers", [[("stillwatch-erased", b"1")], [], deletion_headers(state_at(9))])
+@pytest.mark.parametrize("headers", [[("stillwatch-erased", b"1")], [], deletion_headers(9)])
 def test_only_an_ordered_deletion_with_a_fence_is_remembered(store: MemoryStore, headers: Any) -> None:
     store.raw_apply(0, [record(b"a", None, headers), record(b"a", state_at(7))])
     assert store.raw_get(0, b"a") == state_at(7)
