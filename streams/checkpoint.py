@@ -74,6 +74,8 @@ class States(Protocol):
 
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...  # noqa: D102
 
+    def drop(self, partition: int) -> None: ...  # noqa: D102
+
 
 class Idle(Protocol):
     """What the checkpoint needs of housekeeping."""
@@ -187,6 +189,10 @@ class Checkpoint:
     def disown(self, partition: int) -> None:
         """Forget a partition, with all that is not saved of it."""
         self._partitions.pop(partition, None)
+
+    def left(self, partition: int) -> None:
+        """A partition is no longer ours: what the store still had to delete of it is another worker's to judge."""
+        self._store().drop(partition)
 
     def committed(self, partition: int) -> int | None:
         """The committed offset of a partition that is ours."""

@@ -200,6 +200,8 @@ class Scorer:
         self.ready = False
         for tp in partitions & self._next.keys():
             self._forget(tp)
+        for tp in partitions:  # also those whose recovery was cut off
+            self._checkpoint.left(tp.partition)
 
     def not_a_member(self) -> None:
         """The group refuses us: score nothing until it assigns partitions."""

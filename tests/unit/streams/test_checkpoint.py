@@ -90,6 +90,8 @@ class World:
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         self.forgotten.update(forgotten)
 
+    def drop(self, partition: int) -> None: ...
+
     # housekeeping, asked with what is committed
     def idle(self, committed: Mapping[int, int | None]) -> dict[int, dict[bytes, bytes]]:
         return dict.fromkeys(committed, self.can_go)

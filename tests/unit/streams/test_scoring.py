@@ -62,6 +62,7 @@ class Consumer:
         self.epoch = 0
         self.committed: int | None = None
         self.ended: list[tuple[str, ExitCode]] = []
+        self.deleted: set[bytes] = set()
         self.partitions = Partitioner()
         self.store = MemoryStore(
             "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
@@ -129,6 +130,8 @@ class Consumer:
         """It is not known."""
 
     async def deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+        records = list(records)
+        self.deleted |= {record.key or b"" for record in records if record.topic == NAMES.state and not record.value}
         return {(record.topic, record.partition): Delivered(0, 0, True) for record in records}
 
 
@@ -203,6 +206,37 @@ async def test_a_gap_that_retention_did_not_make_loses_nothing(consumer: Consume
     await consumer.scorer.score(Batch(REQUESTS, consumer.log[35:], (0, consumer.epoch)))
     assert consumer.requests() == 35 + 20
     assert consumer.metrics.lost_records._value.get() == 0
+
+
+async def test_what_a_worker_had_to_delete_of_a_partition_is_not_deleted_after_it_left_and_came_back(
+    consumer: Consumer,
+) -> None:
+    consumer.store.give_back_forgotten(0, {b"with another worker since": 5})
+    consumer.scorer.revoked({REQUESTS, TP(NAMES.state, 0)})
+    await consumer.assign()
+    consumer.log = log_of(40)
+    await consumer.poll()
+    assert consumer.requests() == 40
+    assert consumer.deleted == set()
+
+
+@pytest.mark.parametrize("why", ["scoring fails", "another log", "assigned"])
+async def test_what_is_to_be_deleted_outlives_whatever_leaves_the_partition_ours(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    consumer.store.give_back_forgotten(0, {b"forgotten": 5})
+    consumer.log = log_of(20 if why == "another log" else 40, START + 1000)
+    if why == "assigned":  # restoring has told the store by now what there is to delete
+        await consumer.assign()
+    if why == "scoring fails":
+        apply, fail = consumer.engine.apply, [RuntimeError()]
+        monkeypatch.setattr(consumer.engine, "apply", lambda *given: apply(*given) if not fail else raises(fail.pop()))
+    await consumer.poll()
+    assert consumer.deleted == {b"forgotten"}
+
+
+def raises(error: Exception) -> Any:
+    raise error
 
 
 async def test_an_engine_that_fails_on_record_after_record_ends_the_worker_as_a_fault_of_ours(

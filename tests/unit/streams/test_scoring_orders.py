@@ -110,6 +110,8 @@ class Worker:
 
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...
 
+    def drop(self, partition: int) -> None: ...
+
     # the group
     def generation(self) -> int:
         return 1
