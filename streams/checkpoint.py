@@ -5,8 +5,9 @@
    written then.
 3. Outputs delivered: alerts, dead letters, records sent back keyed. From here on a crash repeats outputs, never
    loses them; alerts repeat with the same uid and sequence.
-4. States delivered to the changelog, and deletions of those that can go; then into the local store. Each state carries
-   the last offset it has seen, so what a crash makes us read again is not counted again.
+4. States delivered to the changelog, once more those that lie behind another worker's late ones, and deletions of those
+   that can go; then into the local store. Each state carries the last offset it has seen, so what a crash makes us read
+   again is not counted again.
 5. Offsets committed.
 
 When a step fails, states count as changed again and outputs as pending, scoring waits, and the next checkpoint begins
@@ -74,6 +75,10 @@ class States(Protocol):
 
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...  # noqa: D102
 
+    def take_overwritten(self, partition: int) -> dict[bytes, bytes]: ...  # noqa: D102
+
+    def give_back_overwritten(self, partition: int, accounts: Iterable[bytes]) -> None: ...  # noqa: D102
+
     def drop(self, partition: int) -> None: ...  # noqa: D102
 
 
@@ -117,6 +122,7 @@ class _Snapshot:
     owned: _Partition
     next_offset: int
     states: dict[bytes, bytes]
+    overwritten: dict[bytes, bytes]
     forgotten: Forgotten
     idle: dict[bytes, bytes]
     outputs: list[Outgoing]
@@ -313,8 +319,11 @@ class Checkpoint:
                 account: fence for account, fence in store.take_forgotten(partition).items() if account not in states
             }
             idle = {account: state for account, state in all_idle.get(partition, {}).items() if account not in states}
+            overwritten = {
+                account: state for account, state in store.take_overwritten(partition).items() if account not in states
+            }
             next_offset = cast(int, owned.next_offset)
-            taken[partition] = _Snapshot(owned, next_offset, states, forgotten, idle, owned.outputs)
+            taken[partition] = _Snapshot(owned, next_offset, states, overwritten, forgotten, idle, owned.outputs)
             owned.outputs, owned.next_offset = [], None
         self._events = self._bytes = 0
         self._last_at = monotonic()
@@ -332,6 +341,7 @@ class Checkpoint:
             self._engine.mark_dirty(partition, snapshot.states)
             if snapshot.forgotten:
                 self._store().give_back_forgotten(partition, snapshot.forgotten)
+            self._store().give_back_overwritten(partition, snapshot.overwritten)
 
     async def _deliver_outputs(self, snapshots: Collection[_Snapshot]) -> None:
         """Deliver them; what went through is not sent again when something else fails."""
@@ -358,6 +368,8 @@ class Checkpoint:
                     yield Outgoing(self._state_topic, partition, account, None, erasure_headers(state))
                 else:
                     yield Outgoing(self._state_topic, partition, account, state)
+            for account, state in snapshot.overwritten.items():
+                yield Outgoing(self._state_topic, partition, account, state)
             idle = {account: readable_fence(state) for account, state in snapshot.idle.items()}
             for account, fence in (snapshot.forgotten | idle).items():
                 yield Outgoing(self._state_topic, partition, account, None, deletion_headers(fence))
@@ -369,7 +381,7 @@ class Checkpoint:
             if written is not None:
                 self._keep_states(partition, snapshot, written)
             # From here on only the commit can be wanting.
-            snapshot.states, snapshot.forgotten, snapshot.idle = {}, {}, {}
+            snapshot.states, snapshot.overwritten, snapshot.forgotten, snapshot.idle = {}, {}, {}, {}
 
     def _keep_states(self, partition: int, snapshot: _Snapshot, written: Delivered) -> None:
         restore_point = self._group.restore_point(partition)

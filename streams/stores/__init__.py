@@ -10,6 +10,8 @@ Both have the same methods beside Faust's own, and Faust calls only its own:
 - `note_erased(partition, states)`: these were deleted on order; a state that has not seen more is not taken over.
 - `take_forgotten(partition)`, `give_back_forgotten(partition, forgotten)`: accounts that are gone here and are still to
   be deleted from the changelog, with the fences of their last states; those whose deletion failed.
+- `take_overwritten(partition)`, `give_back_overwritten(partition, accounts)`: states that are to be written to the
+  changelog once more, since a late record lies behind them; those whose writing failed.
 - `drop(partition)`: it was revoked; another worker may write what we had still to delete.
 - `accounts()`: how many states there are.
 """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from faust.stores import memory
 
 from detectors.state import fence_of
 from streams.logs import FAUST
-from streams.stores.newer import Erasures, Forgotten, newest, readable_fence
+from streams.stores.newer import Erasures, Forgotten, Overwritten, newest, readable_fence
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class MemoryStore(memory.Store[bytes, bytes]):
         self._forgotten_restoring: set[bytes] = set()
         self._to_sweep: dict[int, list[bytes]] = {}
         self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
+        self._overwritten: defaultdict[int, Overwritten] = defaultdict(Overwritten)
         self.forgotten = 0
         self.late_writes = 0
 
@@ -58,9 +59,10 @@ class MemoryStore(memory.Store[bytes, bytes]):
         Accounts that are forgotten on the way are counted when they are handed out: of most, the deletion follows.
         """
         known = {record.key: self.raw_get(partition, record.key) for record in records}
-        changed, late = newest(records, known, self._erasures[partition])
-        self.late_writes += late
-        self._write(partition, changed)
+        read = newest(records, known, self._erasures[partition])
+        self.late_writes += read.late
+        self._overwritten[partition].follow(read)
+        self._write(partition, read.changed)
         self._forget_longest_idle(restoring=True)
 
     def _write(self, partition: int, states: Mapping[bytes, bytes | None]) -> None:
@@ -99,6 +101,15 @@ class MemoryStore(memory.Store[bytes, bytes]):
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         """Their deletion did not go through: to be taken again."""
         self._forgotten_waiting[partition].update(forgotten)
+
+    def take_overwritten(self, partition: int) -> dict[bytes, bytes]:
+        """States that stand, of accounts whose last record on the changelog is a late one."""
+        accounts = self._overwritten[partition].take()
+        return {account: state for account in accounts if (state := self.raw_get(partition, account)) is not None}
+
+    def give_back_overwritten(self, partition: int, accounts: Iterable[bytes]) -> None:
+        """They were not written: to be taken again."""
+        self._overwritten[partition].add(accounts)
 
     def drop(self, partition: int) -> None:
         """Forget what is left to do for a partition; its states go when the next recovery is complete."""

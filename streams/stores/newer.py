@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 from detectors.state import StateError, fence_of
 
@@ -15,6 +16,10 @@ ERASED_HEADER = "stillwatch-erased"
 
 MAX_ERASURES = 100_000
 """Erased accounts remembered for each partition, the latest ones; they take some 10 MB."""
+
+MAX_OVERWRITTEN = 100_000
+"""Accounts remembered for each partition whose state is to be written once more; they take some 10 MB. A worker that
+was stopped in a checkpoint writes at most half a slab of states late, 10,000 as it comes."""
 
 Forgotten = dict[bytes, int | None]
 """Accounts that are gone here and are still to be deleted from the changelog, with the fences of their last states;
@@ -113,15 +118,56 @@ class Erasures:
         self._late = late | self._late
 
 
-def newest(
-    records: Sequence[Any], known: dict[bytes, bytes | None], erasures: Erasures
-) -> tuple[dict[bytes, bytes | None], int]:
-    """What a run of changelog records comes to, given the states known before, and how many came too late.
+class Newest(NamedTuple):
+    """What a run of changelog records comes to."""
 
-    `known` needs an entry for each key that has a state; the result holds only what changes. `erasures` are those of
-    the partition.
+    changed: dict[bytes, bytes | None]
+    """The states that change, None for those that go."""
+    late: int
+    """Records that came too late."""
+    overwritten: set[bytes]
+    """Accounts whose last record came too late, while a newer state of them stands."""
+
+
+class Overwritten:
+    """Accounts of a partition whose last record on the changelog is not their newest state.
+
+    Refusing a late record as it is read is not enough: compaction keeps it, as the account's last, and drops the good
+    one before it; who reads the changelog after that has nothing to hold against it. So the next checkpoint writes the
+    state that stands once more. What is not covered: a late write that is read for the first time when compaction has
+    been there, by a worker that has no copy of its own (the topic's `min.compaction.lag.ms` is well above any pause of
+    a worker).
+    """
+
+    def __init__(self) -> None:
+        self._accounts: set[bytes] = set()
+
+    def __bool__(self) -> bool:
+        """Whether there is something to write once more."""
+        return bool(self._accounts)
+
+    def follow(self, read: Newest) -> None:
+        """Take note of what was read of the changelog."""
+        self._accounts -= read.changed.keys()
+        self.add(read.overwritten)
+
+    def add(self, accounts: Iterable[bytes]) -> None:
+        """Their states are to be written once more, or the last try did not go through."""
+        self._accounts.update(islice(accounts, MAX_OVERWRITTEN - len(self._accounts)))
+
+    def take(self) -> set[bytes]:
+        """All of them, to be written now."""
+        accounts, self._accounts = self._accounts, set()
+        return accounts
+
+
+def newest(records: Sequence[Any], known: dict[bytes, bytes | None], erasures: Erasures) -> Newest:
+    """What a run of changelog records comes to, given the states known before.
+
+    `known` needs an entry for each key that has a state. `erasures` are those of the partition.
     """
     changed: dict[bytes, bytes | None] = {}
+    overwritten: set[bytes] = set()
     late = 0
     for record in records:
         old = changed[record.key] if record.key in changed else known.get(record.key)
@@ -129,8 +175,10 @@ def newest(
             late += 1
         elif supersedes(record.value, record.headers, old):
             changed[record.key] = record.value
+            overwritten.discard(record.key)
             if record.value is None:
                 erasures.read(record)
         else:
+            overwritten.add(record.key)
             late += 1
-    return changed, late
+    return Newest(changed, late, overwritten)

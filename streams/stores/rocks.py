@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from rocksdict import WriteBatch
 from detectors.state import fence_of
 from streams.exit_codes import ExitCode
 from streams.logs import FAUST
-from streams.stores.newer import Erasures, Forgotten, newest
+from streams.stores.newer import Erasures, Forgotten, Overwritten, newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
@@ -31,6 +31,7 @@ class RocksStore(rocksdb.Store):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._erasures: defaultdict[int, Erasures] = defaultdict(Erasures)
+        self._overwritten: defaultdict[int, Overwritten] = defaultdict(Overwritten)
         self.late_writes = 0
         self.forgotten = 0
         self._swept_to: dict[int, bytes] = {}
@@ -65,9 +66,12 @@ class RocksStore(rocksdb.Store):
         """Take over records of the changelog."""
         database = self._db_for_partition(partition)
         known = {record.key: database.get(record.key) for record in records}
-        changed, late = newest(records, known, self._erasures[partition])
-        self.late_writes += late
-        self.raw_write(partition, changed, records[-1].offset)
+        read = newest(records, known, self._erasures[partition])
+        overwritten = self._overwritten[partition]
+        self.late_writes += read.late
+        overwritten.follow(read)
+        # A worker that dies before it has written those once more has to read of them again.
+        self.raw_write(partition, read.changed, None if overwritten else records[-1].offset)
 
     def sweep(self, partition: int, count: int) -> dict[bytes, bytes]:
         """The next states of a partition, in the order of their keys."""
@@ -90,6 +94,15 @@ class RocksStore(rocksdb.Store):
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         """Their deletion did not go through: to be taken again."""
         self._erasures[partition].give_back_late(forgotten)
+
+    def take_overwritten(self, partition: int) -> dict[bytes, bytes]:
+        """States that stand, of accounts whose last record on the changelog is a late one."""
+        accounts = self._overwritten[partition].take()
+        return {account: state for account in accounts if (state := self.raw_get(partition, account)) is not None}
+
+    def give_back_overwritten(self, partition: int, accounts: Iterable[bytes]) -> None:
+        """They were not written: to be taken again."""
+        self._overwritten[partition].add(accounts)
 
     def drop(self, partition: int) -> None:
         """Forget how far a partition is swept; Faust closes its database."""

@@ -38,6 +38,7 @@ class World:
         self.saving: dict[bytes, bytes] = {}
         self.stored: dict[bytes, bytes | None] = {}
         self.forgotten: Forgotten = {}
+        self.overwritten: set[bytes] = set()
         self.can_go: dict[bytes, bytes] = {}
         self.erased: dict[bytes, bytes] = {}
         self.headers: list[Any] = []
@@ -89,6 +90,13 @@ class World:
 
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None:
         self.forgotten.update(forgotten)
+
+    def take_overwritten(self, partition: int) -> dict[bytes, bytes]:
+        taken, self.overwritten = self.overwritten, set()
+        return {account: self.stored[account] or b"" for account in taken}
+
+    def give_back_overwritten(self, partition: int, accounts: Iterable[bytes]) -> None:
+        self.overwritten |= set(accounts)
 
     def drop(self, partition: int) -> None: ...
 
@@ -247,6 +255,22 @@ async def test_a_forgotten_account_that_is_back_is_not_deleted(world: World) -> 
     await world.checkpoint.run()
     assert world.happened[2:4] == ["state b's1'", "state None"]
     assert world.headers == [("stillwatch-fence", b"6")]
+
+
+@pytest.mark.parametrize("step", ["", "state b's1'", "state b'good'", "commit {0: 12}"])
+async def test_a_state_behind_which_a_late_one_lies_is_written_once_more(world: World, step: str) -> None:
+    world.stored = {b"overwritten": b"good", b"a": b"s0"}
+    world.overwritten = {b"overwritten", b"a"}  # of which one has a newer state
+    world.score(11, b"s1")
+    world.breaks_at = step
+    if step:
+        assert not await world.checkpoint.attempt()
+    await world.checkpoint.run()
+    assert [what for what in world.happened if "s0" in what] == []
+    assert world.happened.count("state b'good'") == 1
+    assert world.stored == {b"overwritten": b"good", b"a": b"s1"}
+    assert world.overwritten == set()
+    assert world.offsets == {0: 12}
 
 
 @pytest.mark.parametrize("fails", [False, True])

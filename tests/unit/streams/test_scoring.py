@@ -62,7 +62,7 @@ class Consumer:
         self.epoch = 0
         self.committed: int | None = None
         self.ended: list[tuple[str, ExitCode]] = []
-        self.deleted: set[bytes] = set()
+        self.changelog: dict[bytes, bytes | None] = {}
         self.partitions = Partitioner()
         self.store = MemoryStore(
             "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
@@ -99,6 +99,10 @@ class Consumer:
         row = state.unseal(self.store.data[b"a"], BASELINE.encoder.hash)
         return int(row["header"]["requests"][0])
 
+    def deleted(self) -> set[bytes]:
+        """Accounts whose last record on the changelog is a deletion."""
+        return {account for account, envelope in self.changelog.items() if envelope is None}
+
     async def seek(self, tp: TP, offset: int) -> None:
         self.epoch += 1
         self.at = offset
@@ -131,7 +135,7 @@ class Consumer:
 
     async def deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
         records = list(records)
-        self.deleted |= {record.key or b"" for record in records if record.topic == NAMES.state and not record.value}
+        self.changelog |= {record.key or b"": record.value for record in records if record.topic == NAMES.state}
         return {(record.topic, record.partition): Delivered(0, 0, True) for record in records}
 
 
@@ -143,6 +147,15 @@ async def consumer() -> Consumer:
     await made.poll()
     assert made.requests() == 35
     return made
+
+
+async def state_after(count: int) -> bytes:
+    """State of an account after so many requests."""
+    made = Consumer()
+    made.log = log_of(count)
+    await made.assign()
+    await made.poll()
+    return made.store.data[b"a"]
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[Any]:
@@ -208,6 +221,18 @@ async def test_a_gap_that_retention_did_not_make_loses_nothing(consumer: Consume
     assert consumer.metrics.lost_records._value.get() == 0
 
 
+async def test_a_late_state_behind_a_good_one_is_not_what_compaction_keeps(consumer: Consumer) -> None:
+    good, late = consumer.store.data[b"a"], await state_after(30)
+    changelog = [Read(7, good, NAMES.state, key=b"other"), Read(8, late, NAMES.state, key=b"other")]
+    consumer.changelog = {b"other": late}
+    consumer.store.raw_apply(0, changelog)
+    await consumer.assign()
+    assert consumer.store.late_writes == 1
+    consumer.log = log_of(40)
+    await consumer.poll()
+    assert consumer.changelog[b"other"] == good == consumer.store.data[b"other"]
+
+
 async def test_what_a_worker_had_to_delete_of_a_partition_is_not_deleted_after_it_left_and_came_back(
     consumer: Consumer,
 ) -> None:
@@ -217,7 +242,7 @@ async def test_what_a_worker_had_to_delete_of_a_partition_is_not_deleted_after_i
     consumer.log = log_of(40)
     await consumer.poll()
     assert consumer.requests() == 40
-    assert consumer.deleted == set()
+    assert consumer.deleted() == set()
 
 
 @pytest.mark.parametrize("why", ["scoring fails", "another log", "assigned"])
@@ -232,7 +257,7 @@ async def test_what_is_to_be_deleted_outlives_whatever_leaves_the_partition_ours
         apply, fail = consumer.engine.apply, [RuntimeError()]
         monkeypatch.setattr(consumer.engine, "apply", lambda *given: apply(*given) if not fail else raises(fail.pop()))
     await consumer.poll()
-    assert consumer.deleted == {b"forgotten"}
+    assert consumer.deleted() == {b"forgotten"}
 
 
 def raises(error: Exception) -> Any:

@@ -110,6 +110,11 @@ class Worker:
 
     def give_back_forgotten(self, partition: int, forgotten: Forgotten) -> None: ...
 
+    def take_overwritten(self, partition: int) -> dict[bytes, bytes]:
+        return {}
+
+    def give_back_overwritten(self, partition: int, accounts: Iterable[bytes]) -> None: ...
+
     def drop(self, partition: int) -> None: ...
 
     # the group

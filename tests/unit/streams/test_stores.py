@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faust.types import TP
 
 from detectors import account, state
 from streams.exit_codes import ExitCode
+from streams.state_table import Store
 from streams.stores import memory, newer
 from streams.stores.memory import MemoryStore
 from streams.stores.newer import (
     FENCE_HEADER,
     Erasures,
+    Newest,
+    Overwritten,
     deletion_headers,
     erasure_headers,
     newest,
@@ -60,18 +64,17 @@ def test_a_late_write_rolls_nothing_back(new: Any, headers: Any, old: Any, stand
     assert supersedes(new, headers, old) is stands
 
 
-def record(key: bytes, value: bytes | None, headers: Any = ()) -> Any:
-    return SimpleNamespace(key=key, value=value, headers=headers, offset=0)
+def record(key: bytes, value: bytes | None, headers: Any = (), offset: int = 0) -> Any:
+    return SimpleNamespace(key=key, value=value, headers=headers, offset=offset)
 
 
 def test_a_run_of_records_comes_to_its_newest_states() -> None:
-    changed, late = newest(
+    read = newest(
         [record(b"a", state_at(7)), record(b"a", state_at(6)), record(b"b", state_at(1)), record(b"b", None)],
         {b"a": state_at(5), b"b": None},
         Erasures(),
     )
-    assert changed == {b"a": state_at(7), b"b": None}
-    assert late == 1
+    assert read == Newest({b"a": state_at(7), b"b": None}, 1, {b"a"})
 
 
 @pytest.fixture
@@ -194,6 +197,70 @@ def test_erased_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
     assert [erasures.refuses(name, state_at(7)) for name in (b"a", b"b", b"c")] == [False, True, True]
 
 
+def rocks_store(folder: Path, told: list[tuple[str, ExitCode]]) -> RocksStore:
+    app = SimpleNamespace(
+        settings=SimpleNamespace(data_dir=folder),
+        conf=SimpleNamespace(tabledir=folder, table_key_index_size=10),
+        fatal=lambda reason, code: told.append((reason, code)),
+    )
+    options = {"driver": "rocksdict"}
+    return RocksStore("rocksdb://", app, SimpleNamespace(name="t"), table_name="t", options=options)
+
+
+@pytest.fixture(params=["memory", "rocksdict"])
+def either(request: pytest.FixtureRequest, store: MemoryStore, tmp_path: Path) -> Store:
+    return store if request.param == "memory" else rocks_store(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("behind", "overwritten"),
+    [
+        ([record(b"a", state_at(4))], True),
+        ([record(b"a", None, deletion_headers(4))], True),
+        ([record(b"a", state_at(4)), record(b"a", state_at(3))], True),
+        ([record(b"a", state_at(4)), record(b"a", state_at(5))], False),
+        ([record(b"a", state_at(4)), record(b"a", None, deletion_headers(5))], False),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_state_behind_which_a_late_record_lies_is_handed_out_to_be_written_once_more(
+    either: Store, behind: list[Any], overwritten: bool, at_once: bool
+) -> None:
+    log = [record(b"a", state_at(5)), *behind, record(b"b", state_at(9))]
+    for part in [log] if at_once else [[one] for one in log]:
+        either.raw_apply(0, part)
+    assert either.take_overwritten(0) == ({b"a": state_at(5)} if overwritten else {})
+    assert either.take_overwritten(0) == {}
+    either.give_back_overwritten(0, [b"a"] if overwritten else [])
+    assert either.take_overwritten(0) == ({b"a": state_at(5)} if overwritten else {})
+
+
+def test_what_is_to_be_written_once_more_outlives_a_rebalance_and_is_what_stands_then(either: Store) -> None:
+    either.raw_apply(0, [record(b"a", state_at(5)), record(b"a", state_at(4))])
+    either.drop(0)
+    either.raw_write(0, {b"a": state_at(8)}, None)
+    assert either.take_overwritten(0) == {b"a": state_at(8)}
+
+
+def test_a_worker_that_dies_before_it_wrote_a_state_once_more_reads_of_it_again(tmp_path: Path) -> None:
+    store = rocks_store(tmp_path, [])
+    changelog = TP("state", 0)
+    store.raw_apply(0, [record(b"a", state_at(5), offset=0), record(b"a", state_at(4), offset=1)])
+    store.raw_apply(0, [record(b"b", state_at(5), offset=2)])
+    assert store.persisted_offset(changelog) is None
+    assert store.take_overwritten(0) == {b"a": state_at(5)}
+    store.raw_apply(0, [record(b"a", state_at(5), offset=3)])
+    assert store.persisted_offset(changelog) == 3
+
+
+def test_overwritten_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newer, "MAX_OVERWRITTEN", 2)
+    overwritten = Overwritten()
+    for name in (b"a", b"b", b"c"):
+        overwritten.follow(Newest({}, 1, {name}))
+    assert overwritten.take() == {b"a", b"b"}
+
+
 class FullDatabase:
     """A database whose disk has no room."""
 
@@ -203,19 +270,7 @@ class FullDatabase:
 
 def test_a_store_on_a_full_disk_ends_the_worker_with_a_line_that_names_the_setting(tmp_path: Path) -> None:
     told: list[tuple[str, ExitCode]] = []
-    app = SimpleNamespace(
-        settings=SimpleNamespace(data_dir=tmp_path),
-        conf=SimpleNamespace(tabledir=tmp_path, table_key_index_size=10),
-        fatal=lambda reason, code: told.append((reason, code)),
-    )
-    store = RocksStore(
-        "rocksdb://",
-        app,
-        SimpleNamespace(name="t"),
-        table_name="t",
-        driver="rocksdict",
-        options={"driver": "rocksdict"},
-    )
+    store = rocks_store(tmp_path, told)
     store._dbs[0] = FullDatabase()
     with pytest.raises(StoreError, match="No space left"):
         store.raw_write(0, {b"a": state_at(1)}, 5)
