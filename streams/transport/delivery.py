@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -43,9 +44,10 @@ class Outgoing(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """Offsets of a delivery to one partition; `contiguous`: nobody else wrote in between.
+    """Offsets of the first and last record of a delivery to a partition; `contiguous`: nobody else wrote in between.
 
-    Without that they are not worth much: parts may have gone elsewhere.
+    Rely on `first` and `last` only while `contiguous` holds. Otherwise the brokers may have refused a record's size,
+    and then either may be the offset of what went out in its place, on another topic and partition.
     """
 
     first: int
@@ -70,8 +72,10 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
     grouped: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
     for record in records:
         grouped[record.topic, record.partition].append(record)
-    deliveries = (_deliver_to(producer, *where, group) for where, group in grouped.items())
+    delivery = _Delivery(producer)
+    deliveries = (delivery.to(*where, group) for where, group in grouped.items())
     results = dict(zip(grouped, await asyncio.gather(*deliveries, return_exceptions=True), strict=True))
+    delivery.tell_refused()
     delivered = {where: result for where, result in results.items() if isinstance(result, Delivered)}
     for result in results.values():
         if isinstance(result, KafkaError):
@@ -81,29 +85,63 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
     return delivered
 
 
-async def _deliver_to(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
-    sent = []
-    for batch, batched in _batches(producer, records):
-        sent.append((batched, await producer.send_batch(batch, topic, partition=partition)))
-    first, last, contiguous = -1, -1, True
-    for batched, future in sent:
+class _Delivery:
+    """One delivery to any number of partitions, and how many records it had to make smaller."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self._refused: Counter[tuple[str, str]] = Counter()
+        """Records whose size the brokers refused, by their topic and the topic that they went to instead."""
+
+    async def to(self, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
+        """Deliver records to one partition, those that may be refused batch by batch.
+
+        Why: what goes out in place of a refused record must come before what follows it. Copies of requests that are
+        sent back are held for repeated when later ones came before (`detectors.statistics.identity`).
+        """
+        in_turn = any(record.small is not None for record in records)
+        parts: list[Delivered] = []
+        sent: list[tuple[list[Outgoing], Any]] = []
+        for batch, batched in _batches(self._producer, records):
+            sent.append((batched, await self._producer.send_batch(batch, topic, partition=partition)))
+            if in_turn:
+                parts.append(await self._end(topic, partition, *sent.pop()))
+        parts += [await self._end(topic, partition, batched, future) for batched, future in sent]
+        contiguous = all(part.contiguous for part in parts) and all(
+            after.first == before.last + 1 for before, after in pairwise(parts)
+        )
+        return Delivered(parts[0].first, parts[-1].last, contiguous)
+
+    async def _end(self, topic: str, partition: int, batched: Sequence[Outgoing], future: Any) -> Delivered:
+        """Wait for a batch that is sent, and send its records anew when it is too large."""
         try:
             base = (await future).offset  # offset of the batch's first record
         except TOO_LARGE:
-            base = (await _deliver_smaller(producer, topic, partition, batched)).first
-            contiguous = False
-        else:
-            _tell_delivered(batched)
-        contiguous = contiguous and (first < 0 or base == last + 1)
-        first = base if first < 0 else first
-        last = base + len(batched) - 1
-    return Delivered(first, last, contiguous)
+            return (await self._smaller(topic, partition, batched))._replace(contiguous=False)
+        for record in batched:
+            if record.on_delivered is not None:
+                record.on_delivered()
+        return Delivered(base, base + len(batched) - 1, True)
 
+    async def _smaller(self, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
+        """A batch the brokers found too large: one by one, and in place of what is alone too large its small one."""
+        if len(records) > 1:
+            parts = [await self.to(topic, partition, [record]) for record in records]
+            return Delivered(parts[0].first, parts[-1].last, False)
+        (record,) = records
+        if record.small is None:
+            raise MessageSizeTooLargeError(
+                f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes"
+            )
+        small = record.small()
+        self._refused[topic, small.topic] += 1
+        return await self.to(small.topic, small.partition, [small])
 
-def _tell_delivered(records: Sequence[Outgoing]) -> None:
-    for record in records:
-        if record.on_delivered is not None:
-            record.on_delivered()
+    def tell_refused(self) -> None:
+        """Log what became of refused records, in a line for all that went the same way."""
+        for (topic, other), number in self._refused.items():
+            less = f"they go to {other}" if other != topic else "less of them is sent"
+            log.warning("records that the brokers find too large: %d; %s", number, less, extra={"topic": topic})
 
 
 def _batches(producer: Any, records: Sequence[Outgoing]) -> Iterable[tuple[Any, list[Outgoing]]]:
@@ -125,17 +163,3 @@ def _append(batch: Any, record: Outgoing) -> bool:
         timestamp=record.timestamp, key=record.key, value=record.value, headers=[(k, v) for k, v in record.headers]
     )
     return added is not None
-
-
-async def _deliver_smaller(producer: Any, topic: str, partition: int, records: Sequence[Outgoing]) -> Delivered:
-    """A batch the brokers found too large: one by one, and in place of what is alone too large its small one."""
-    if len(records) > 1:
-        parts = [await _deliver_to(producer, topic, partition, [record]) for record in records]
-        return Delivered(parts[0].first, parts[-1].last, False)
-    (record,) = records
-    if record.small is None:
-        raise MessageSizeTooLargeError(f"{topic} refuses a record of {record.size} bytes: raise its max.message.bytes")
-    small = record.small()
-    less = f"it goes to {small.topic}" if small.topic != topic else "less of it is sent"
-    log.warning("the brokers refuse a record's size: %s", less, extra={"topic": topic})
-    return await _deliver_to(producer, small.topic, small.partition, [small])
