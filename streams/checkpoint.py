@@ -313,15 +313,14 @@ class Checkpoint:
         taken = {}
         changed = {partition: owned for partition, owned in self._partitions.items() if owned.next_offset is not None}
         all_idle = self._housekeeping.idle({partition: owned.committed for partition, owned in changed.items()})
+        # Before the first state counts as saved: a store that cannot be read raises.
+        to_repair = {p: (store.take_forgotten(p), store.take_overwritten(p)) for p in changed}
         for partition, owned in changed.items():
             states = dict(self._engine.snapshot(partition))
-            forgotten = {
-                account: fence for account, fence in store.take_forgotten(partition).items() if account not in states
-            }
+            all_forgotten, all_overwritten = to_repair[partition]
+            forgotten = {account: fence for account, fence in all_forgotten.items() if account not in states}
+            overwritten = {account: state for account, state in all_overwritten.items() if account not in states}
             idle = {account: state for account, state in all_idle.get(partition, {}).items() if account not in states}
-            overwritten = {
-                account: state for account, state in store.take_overwritten(partition).items() if account not in states
-            }
             next_offset = cast(int, owned.next_offset)
             taken[partition] = _Snapshot(owned, next_offset, states, overwritten, forgotten, idle, owned.outputs)
             owned.outputs, owned.next_offset = [], None

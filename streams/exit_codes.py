@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     """Bad arguments or configuration."""
 
     INPUT = 3
-    """An input file that cannot be read or used."""
+    """An input file, or a worker's store of states, that cannot be read or used."""
 
     BROKER = 4
     """Brokers that cannot be reached, or that refused."""
@@ -26,8 +26,9 @@ class ExitCode(IntEnum):
     FAULT = 70
     """A fault of stillwatch, worth a report (`EX_SOFTWARE`)."""
 
-    STUCK = 75
-    """A worker that did not stop in time and ended itself hard; nothing is lost by it (`EX_TEMPFAIL`)."""
+    TEMPORARY = 75
+    """A worker that did not stop in time and ended itself hard, or whose disk is full; nothing is lost by it, and it is
+    to be started again (`EX_TEMPFAIL`)."""
 
     INTERRUPTED = 130
     """Ctrl-C."""
@@ -37,10 +38,10 @@ MEANINGS = {
     ExitCode.OK: "fine",
     ExitCode.UNKEPT: "what the command promises did not come true",
     ExitCode.USAGE: "bad arguments or configuration",
-    ExitCode.INPUT: "an input file cannot be read or used",
+    ExitCode.INPUT: "an input file, or a worker's store of states, cannot be read or used",
     ExitCode.BROKER: "brokers cannot be reached, or refused",
     ExitCode.FAULT: "a fault of stillwatch, worth a report",
-    ExitCode.STUCK: "hard end of a stuck worker",
+    ExitCode.TEMPORARY: "hard end of a stuck worker, or its disk is full: start it again",
     ExitCode.INTERRUPTED: "interrupted",
 }
 """One line each, as `--help` and the README show them."""

@@ -14,12 +14,13 @@ from faust.types import TP
 from detectors.engine import Engine
 from schemas.alert import Activity, Alert, cloudevents_headers, encode_alert
 from schemas.dead_letter import DeadLetterReason, dead_letter_headers, redacted_value
-from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
+from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, Origin, origin_headers
 from streams.checkpoint import Checkpoint
 from streams.exit_codes import ExitCode
-from streams.ingest import DeadLetter, Ingest, Record, origin_of
+from streams.ingest import DeadLetter, Ingest, Record
 from streams.metrics import Metrics
 from streams.orders import order_of, runs
+from streams.stores.rocks import StoreError
 from streams.topics import TopicNames
 from streams.transport.batch import Batch, Epoch
 from streams.transport.delivery import Outgoing
@@ -74,7 +75,7 @@ class Outputs:
         has_small_key = len(record.key or b"") <= MAX_SMALL_KEY_BYTES
         topic = self._names.dead_letters
         partition = self._partitions(topic, record.key if record.key and has_small_key else b"%d" % record.partition)
-        # The record's own headers may say where a re-keyed one was first seen.
+        # The record's own headers may say where a re-keyed one comes from.
         others = [*record.headers, *headers]
         original = Outgoing(topic, partition, record.key, record.value, others, on_delivered=on_delivered)
 
@@ -93,6 +94,9 @@ class Outputs:
         It keeps its timestamp, which its time is held against; and its other headers, unless they make it too large. A
         record that is too large without them (it came compressed, or the topic took larger ones then) ends as a dead
         letter. Which of the two it was is known, and counted, when the brokers have it.
+
+        Its headers name the place that it comes from, of a copy that is sent on once more the latest: only from there
+        do its like come in order, which is what repeated ones are known by (`detectors.statistics.identity`).
         """
         key, topic = account.encode(), self._names.requests
         others = [header for header in record.headers if header[0] not in ORIGIN_HEADERS]
@@ -104,7 +108,7 @@ class Outputs:
             self._partitions(topic, key),
             key,
             record.value,
-            origin_headers(origin_of(record)),
+            origin_headers(Origin(record.topic, record.partition, record.offset)),
             timestamp,
             small=lambda: self._letter(dead, count),
             on_delivered=self._metrics.rekeyed.inc,
@@ -324,6 +328,10 @@ class Scorer:
                     return
             try:
                 self._score_run(tp, run)
+            except StoreError:
+                log.error("scoring given up: its records will be read again")
+                self._forget(tp)  # half of them may be scored
+                return
             except Exception:
                 self._metrics.scoring_failures.inc()
                 log.exception(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 DISK_TRY_BYTES = 1024 * 1024
 """What RocksDB writes for a partition before the first state goes in, and some."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk that has no room, or no more of it for us: the one fault of `data_dir` that can pass by itself."""
 
 WATCHDOG_LOOKS = 10
 """How often within its time the watchdog looks."""
@@ -108,7 +112,7 @@ class Worker(faust.Worker):
     def _stuck(self, seconds: float) -> None:
         """Called by the watchdog, from its thread: the event loop may be what is stuck."""
         log.critical("no progress for %.0f s though partitions are ours: ending", seconds)
-        self.app.exit_code = ExitCode.STUCK
+        self.app.exit_code = ExitCode.TEMPORARY
         self._end_hard_after(self.app.settings.shutdown_grace_seconds)
         self._stop_from_within()
 
@@ -162,7 +166,7 @@ async def prepare(settings: Settings) -> ExitCode:
         return ExitCode.BROKER
     except OSError as error:
         log.error("data_dir %s: %s", settings.data_dir, error)
-        return ExitCode.USAGE
+        return ExitCode.TEMPORARY if error.errno in FULL else ExitCode.USAGE
     return ExitCode.OK
 
 
@@ -193,7 +197,7 @@ def _end_hard() -> None:
     log.critical("not stopped in time: ending hard, what is not saved will be read again")
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(int(ExitCode.STUCK))
+    os._exit(int(ExitCode.TEMPORARY))
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
 from faust.stores import rocksdb
+from faust.types import TP
 from rocksdict import WriteBatch
 
 from detectors.state import fence_of
@@ -18,8 +20,15 @@ from streams.stores.newer import Erasures, Forgotten, Overwritten, newest
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 
 
+CORRUPTION = "Corruption"
+"""How RocksDB begins to say that what it reads is not what it wrote."""
+
+
 class StoreError(OSError):
-    """The store on disk cannot be written; the worker was told to end."""
+    """The store on disk cannot be read or written; the worker was told why, and to end.
+
+    Says no more itself: Faust looks for "lock" in an error, and waits for half a minute when it finds a "block".
+    """
 
 
 class RocksStore(rocksdb.Store):
@@ -36,13 +45,30 @@ class RocksStore(rocksdb.Store):
         self.forgotten = 0
         self._swept_to: dict[int, bytes] = {}
 
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Why overridden: an error is the disk's, as everywhere here."""
+        with self._failing():
+            return super().persisted_offset(tp)
+
+    def _open_for_partition(self, partition: int) -> Any:
+        """Why overridden: an error is the disk's, unless another process has the database: Faust waits for that."""
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as error:
+            if "lock" in str(error) and CORRUPTION not in str(error):
+                raise
+            raise self._failed(error) from error
+
     def accounts(self) -> int:
         """Number of states, as RocksDB estimates it: counting them would read everything."""
-        return sum(max(0, (database.property_int_value(ESTIMATED_KEYS) or 0) - 1) for database in self._dbs.values())
+        with self._failing():
+            estimates = [database.property_int_value(ESTIMATED_KEYS) or 0 for database in self._dbs.values()]
+        return sum(max(0, estimate - 1) for estimate in estimates)
 
     def raw_get(self, partition: int, account: bytes) -> bytes | None:
         """Envelope of an account of a partition."""
-        return cast(bytes | None, self._db_for_partition(partition).get(account))
+        with self._failing():
+            return cast(bytes | None, self._db_for_partition(partition).get(account))
 
     def raw_write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         """Take over states that the changelog holds, and the restore point with them in one write."""
@@ -54,18 +80,14 @@ class RocksStore(rocksdb.Store):
                 batch.put(account, envelope)
         if offset is not None:
             batch.put(self.offset_key, str(offset).encode())
-        try:
+        with self._failing():
             self._db_for_partition(partition).write(batch)
-        except Exception as error:  # rocksdict has no type of its own
-            # A full disk, mostly. What is on it stays whole, and the changelog has all of it.
-            reason = f"data_dir {self.app.settings.data_dir}: the store of states cannot be written: {error}"
-            self.app.fatal(reason, ExitCode.USAGE)
-            raise StoreError(reason) from error
 
     def raw_apply(self, partition: int, records: Sequence[Any]) -> None:
         """Take over records of the changelog."""
-        database = self._db_for_partition(partition)
-        known = {record.key: database.get(record.key) for record in records}
+        with self._failing():
+            database = self._db_for_partition(partition)
+            known = {record.key: database.get(record.key) for record in records}
         read = newest(records, known, self._erasures[partition])
         overwritten = self._overwritten[partition]
         self.late_writes += read.late
@@ -75,8 +97,9 @@ class RocksStore(rocksdb.Store):
 
     def sweep(self, partition: int, count: int) -> dict[bytes, bytes]:
         """The next states of a partition, in the order of their keys."""
-        items = self._db_for_partition(partition).items(from_key=self._swept_to.pop(partition, None))
-        looked_at = list(islice(items, count + 1))
+        with self._failing():
+            items = self._db_for_partition(partition).items(from_key=self._swept_to.pop(partition, None))
+            looked_at = list(islice(items, count + 1))
         if len(looked_at) > count:
             self._swept_to[partition], _ = looked_at.pop()
         return {account: envelope for account, envelope in looked_at if account != self.offset_key}
@@ -107,3 +130,23 @@ class RocksStore(rocksdb.Store):
     def drop(self, partition: int) -> None:
         """Forget how far a partition is swept; Faust closes its database."""
         self._swept_to.pop(partition, None)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Around whatever RocksDB does: its errors end the worker."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:  # rocksdict has no type of its own
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StoreError:
+        """Tell the worker to end. The changelog has all that is in the store, and nothing counts that is not saved."""
+        where = f"data_dir {self.app.settings.data_dir}: the store of states"
+        if CORRUPTION in str(error):
+            reason = f"{where} cannot be read. Delete data_dir, the changelog has all of it: {error}"
+            self.app.fatal(reason, ExitCode.INPUT)
+        else:  # a full disk, mostly; what is on it stays whole
+            self.app.fatal(f"{where} cannot be read or written: {error}", ExitCode.TEMPORARY)
+        return StoreError("the store of states failed: the worker ends")

@@ -14,7 +14,7 @@ from streams import housekeeping
 from streams.housekeeping import DAY_MS, Housekeeping
 from streams.state_table import Store
 from streams.stores.memory import MemoryStore
-from streams.stores.rocks import RocksStore
+from tests.unit.streams.disk_store import rocks_store
 
 NOW = 20_000 * DAY_MS
 EXPIRY_DAYS = 10
@@ -31,12 +31,6 @@ def state_of(last_day: float, *, offset: int = 5, is_open: bool = False, log_day
 
 def memory_store(folder: Path) -> Store:
     return MemoryStore("memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=10**6)
-
-
-def rocks_store(folder: Path) -> Store:
-    app = SimpleNamespace(conf=SimpleNamespace(table_key_index_size=10, tabledir=folder))
-    options = {"driver": "rocksdict"}
-    return RocksStore("rocksdb://", app, SimpleNamespace(name="t"), table_name="t", options=options)
 
 
 @pytest.fixture(params=[memory_store, rocks_store])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ from streams.exit_codes import ExitCode
 from streams.metrics import Metrics
 from streams.scoring import MAX_REFUSED, Outputs, Scorer
 from streams.settings import load_settings
+from streams.state_table import Store
 from streams.stores.memory import MemoryStore
 from streams.topics import TopicNames
 from streams.transport.batch import Batch
 from streams.transport.delivery import Delivered, Outgoing
 from streams.transport.partitioner import Partitioner
+from tests.unit.streams.disk_store import close, flip_bytes, rocks_store
 
 SETTINGS = load_settings(slab_rows=16)
 BASELINE = load_default()
@@ -55,7 +58,7 @@ def log_of(count: int, first_time: int = START) -> list[Read]:
 class Consumer:
     """Scorer, engine, checkpoint and store as they are; a consumer, a group and brokers that do as they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.log: list[Read] = []
         self.at = 0
         self.begins = 0
@@ -63,9 +66,14 @@ class Consumer:
         self.committed: int | None = None
         self.ended: list[tuple[str, ExitCode]] = []
         self.changelog: dict[bytes, bytes | None] = {}
+        self.sent: list[Outgoing] = []
         self.partitions = Partitioner()
-        self.store = MemoryStore(
-            "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
+        self.store: Store = (
+            rocks_store(folder, self.end)
+            if folder
+            else MemoryStore(
+                "memory://", SimpleNamespace(), SimpleNamespace(name="t"), table_name="t", max_accounts=100
+            )
         )
         self.engine = make_engine(SETTINGS, BASELINE, self.store.raw_get)
         self.metrics = metrics = Metrics()
@@ -78,7 +86,7 @@ class Consumer:
             ingest=INGEST, engine=self.engine, checkpoint=self.checkpoint, metrics=metrics,
             outputs=Outputs(NAMES, self.partitions, metrics, redact=False), epoch_of=lambda tp: (0, self.epoch),
             seek=self.seek, log_ends=self.log_ends, log_begins=self.log_begins,
-            learn_partitions=self.learn_partitions, fatal=lambda *end: self.ended.append(end), settle_seconds=1.0,
+            learn_partitions=self.learn_partitions, fatal=self.end, settle_seconds=1.0,
         )  # fmt: skip
 
     async def assign(self) -> None:
@@ -96,8 +104,17 @@ class Consumer:
 
     def requests(self) -> int:
         """Requests that the stored state has counted."""
-        row = state.unseal(self.store.data[b"a"], BASELINE.encoder.hash)
+        row = state.unseal(self.state_of(b"a"), BASELINE.encoder.hash)
         return int(row["header"]["requests"][0])
+
+    def state_of(self, account: bytes) -> bytes:
+        """Its stored state."""
+        return self.store.raw_get(0, account) or b""
+
+    def end(self, reason: str, code: ExitCode) -> None:
+        """The worker is told to end, and scores no more."""
+        self.ended.append((reason, code))
+        self.scorer.not_a_member()
 
     def deleted(self) -> set[bytes]:
         """Accounts whose last record on the changelog is a deletion."""
@@ -135,6 +152,7 @@ class Consumer:
 
     async def deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
         records = list(records)
+        self.sent += records
         self.changelog |= {record.key or b"": record.value for record in records if record.topic == NAMES.state}
         return {(record.topic, record.partition): Delivered(0, 0, True) for record in records}
 
@@ -155,7 +173,7 @@ async def state_after(count: int) -> bytes:
     made.log = log_of(count)
     await made.assign()
     await made.poll()
-    return made.store.data[b"a"]
+    return made.state_of(b"a")
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[Any]:
@@ -222,7 +240,7 @@ async def test_a_gap_that_retention_did_not_make_loses_nothing(consumer: Consume
 
 
 async def test_a_late_state_behind_a_good_one_is_not_what_compaction_keeps(consumer: Consumer) -> None:
-    good, late = consumer.store.data[b"a"], await state_after(30)
+    good, late = consumer.state_of(b"a"), await state_after(30)
     changelog = [Read(7, good, NAMES.state, key=b"other"), Read(8, late, NAMES.state, key=b"other")]
     consumer.changelog = {b"other": late}
     consumer.store.raw_apply(0, changelog)
@@ -230,7 +248,7 @@ async def test_a_late_state_behind_a_good_one_is_not_what_compaction_keeps(consu
     assert consumer.store.late_writes == 1
     consumer.log = log_of(40)
     await consumer.poll()
-    assert consumer.changelog[b"other"] == good == consumer.store.data[b"other"]
+    assert consumer.changelog[b"other"] == good == consumer.state_of(b"other")
 
 
 async def test_what_a_worker_had_to_delete_of_a_partition_is_not_deleted_after_it_left_and_came_back(
@@ -279,3 +297,22 @@ async def test_an_engine_that_fails_on_record_after_record_ends_the_worker_as_a_
     ((reason, code),) = consumer.ended
     assert "a fault of stillwatch, please report it" in reason
     assert code is ExitCode.FAULT
+
+
+async def test_a_store_that_cannot_be_read_makes_no_dead_letters_and_loses_no_record(tmp_path: Path) -> None:
+    made = Consumer(tmp_path)
+    made.log = log_of(35)
+    await made.assign()
+    await made.poll()
+    close(made.store)
+    flip_bytes(tmp_path, 0.5)
+    again = Consumer(tmp_path)
+    again.log, again.committed = log_of(50), made.committed
+    await again.assign()
+    await again.poll()
+    await again.scorer.settle()
+    ((reason, code),) = again.ended
+    assert "Corruption" in reason
+    assert code is ExitCode.INPUT
+    assert again.metrics.scoring_failures._value.get() == 0
+    assert (again.committed, again.sent) == (35, [])

@@ -26,9 +26,11 @@ from streams.stores.newer import (
     readable_fence,
     supersedes,
 )
-from streams.stores.rocks import RocksStore, StoreError
+from streams.stores.rocks import StoreError
+from tests.unit.streams.disk_store import close, flip_bytes, rocks_store
 
 ENCODER = "00" * 8
+CHANGELOG = TP("state", 0)
 
 
 def state_at(fence: int) -> bytes:
@@ -197,19 +199,9 @@ def test_erased_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
     assert [erasures.refuses(name, state_at(7)) for name in (b"a", b"b", b"c")] == [False, True, True]
 
 
-def rocks_store(folder: Path, told: list[tuple[str, ExitCode]]) -> RocksStore:
-    app = SimpleNamespace(
-        settings=SimpleNamespace(data_dir=folder),
-        conf=SimpleNamespace(tabledir=folder, table_key_index_size=10),
-        fatal=lambda reason, code: told.append((reason, code)),
-    )
-    options = {"driver": "rocksdict"}
-    return RocksStore("rocksdb://", app, SimpleNamespace(name="t"), table_name="t", options=options)
-
-
 @pytest.fixture(params=["memory", "rocksdict"])
 def either(request: pytest.FixtureRequest, store: MemoryStore, tmp_path: Path) -> Store:
-    return store if request.param == "memory" else rocks_store(tmp_path, [])
+    return store if request.param == "memory" else rocks_store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -243,14 +235,13 @@ def test_what_is_to_be_written_once_more_outlives_a_rebalance_and_is_what_stands
 
 
 def test_a_worker_that_dies_before_it_wrote_a_state_once_more_reads_of_it_again(tmp_path: Path) -> None:
-    store = rocks_store(tmp_path, [])
-    changelog = TP("state", 0)
+    store = rocks_store(tmp_path)
     store.raw_apply(0, [record(b"a", state_at(5), offset=0), record(b"a", state_at(4), offset=1)])
     store.raw_apply(0, [record(b"b", state_at(5), offset=2)])
-    assert store.persisted_offset(changelog) is None
+    assert store.persisted_offset(CHANGELOG) is None
     assert store.take_overwritten(0) == {b"a": state_at(5)}
     store.raw_apply(0, [record(b"a", state_at(5), offset=3)])
-    assert store.persisted_offset(changelog) == 3
+    assert store.persisted_offset(CHANGELOG) == 3
 
 
 def test_overwritten_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,10 +261,61 @@ class FullDatabase:
 
 def test_a_store_on_a_full_disk_ends_the_worker_with_a_line_that_names_the_setting(tmp_path: Path) -> None:
     told: list[tuple[str, ExitCode]] = []
-    store = rocks_store(tmp_path, told)
+    store = rocks_store(tmp_path, lambda *end: told.append(end))
     store._dbs[0] = FullDatabase()
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError):
         store.raw_write(0, {b"a": state_at(1)}, 5)
     ((reason, code),) = told
     assert reason.startswith(f"data_dir {tmp_path}: ")
-    assert code is ExitCode.USAGE
+    assert "No space left" in reason
+    assert code is ExitCode.TEMPORARY
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Folder of a store whose file of states can be opened, and not read."""
+    store = rocks_store(tmp_path)
+    store.raw_write(0, {b"%d" % k: state_at(k) for k in range(500)}, 7)
+    close(store)
+    flip_bytes(tmp_path, 0.5)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        lambda store: [store.raw_get(0, b"%d" % k) for k in range(500)],
+        lambda store: store.raw_apply(0, [record(b"%d" % k, state_at(600)) for k in range(500)]),
+        lambda store: (store.give_back_overwritten(0, [b"%d" % k for k in range(500)]), store.take_overwritten(0)),
+    ],
+    ids=["scoring", "recovery", "checkpoint"],
+)
+def test_a_damaged_store_ends_the_worker_with_a_line_that_says_what_to_do(damaged: Path, access: Any) -> None:
+    told: list[tuple[str, ExitCode]] = []
+    store = rocks_store(damaged, lambda *end: told.append(end))
+    with pytest.raises(StoreError):
+        access(store)
+    ((reason, code),) = told
+    assert reason.startswith(f"data_dir {damaged}: the store of states cannot be read. Delete data_dir")
+    assert "Corruption" in reason
+    assert code is ExitCode.INPUT
+
+
+def test_a_store_that_cannot_be_opened_is_not_waited_for(damaged: Path) -> None:
+    flip_bytes(damaged, 1.0)
+    told: list[tuple[str, ExitCode]] = []
+    store = rocks_store(damaged, lambda *end: told.append(end))
+    with pytest.raises(StoreError) as raised:
+        store.persisted_offset(CHANGELOG)
+    assert "lock" not in repr(raised.value)
+    assert [code for _, code in told] == [ExitCode.INPUT]
+
+
+def test_a_store_that_another_process_has_is_left_to_faust_which_waits(tmp_path: Path) -> None:
+    told: list[tuple[str, ExitCode]] = []
+    first, second = rocks_store(tmp_path), rocks_store(tmp_path, lambda *end: told.append(end))
+    first.raw_write(0, {b"a": state_at(1)}, 7)
+    with pytest.raises(Exception, match="lock") as raised:
+        second._db_for_partition(0)
+    assert not isinstance(raised.value, StoreError)
+    assert told == []
