@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -87,9 +88,12 @@ class Feed:
             await asyncio.sleep(self._pause)
 
     async def _send(self, chunk: list[Sent]) -> None:
-        futures = [await self._producer.send(self._topic, s.value, key=s.request.key) for s in chunk]
+        futures = [await self._hand_over(sent, sent.value) for sent in chunk]
         for sent, confirmed in zip(chunk, await asyncio.gather(*futures), strict=True):
             self._oracle.places[sent.value] = Place(confirmed.partition, confirmed.offset)
+
+    async def _hand_over(self, sent: Sent, value: bytes) -> Any:
+        return await self._producer.send(self._topic, value, key=sent.request.key, partition=sent.request.partition)
 
     async def _send_in_transactions(self, chunk: list[Sent]) -> None:
         self._transactions += 1
@@ -97,7 +101,7 @@ class Feed:
             await self._producer.begin_transaction()
             for sent in chunk:
                 value = sent.value.replace(b'"id":"', b'"id":"aborted-') + b" "
-                await self._producer.send(self._topic, value, key=sent.request.key)
+                await self._hand_over(sent, value)
             await self._producer.flush()
             await self._producer.abort_transaction()
         async with self._producer.transaction():

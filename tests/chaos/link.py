@@ -18,12 +18,14 @@ class Link:
     slow_topic, slow_api, delay_seconds
         Each request of this kind that names this topic is held up for so long, and what follows on its connection with
         it. Produce requests unless said otherwise.
+    holding
+        While true they are held up for longer, until it no longer is.
     losing
         While true what was held up never arrives, and its connection is closed.
     silent
         While true nothing is handed on in either direction, and no connection is closed: what a broken switch does.
-    delayed
-        Requests held up so far.
+    delayed, held
+        Requests held up so far, and those of them that are now.
     """
 
     def __init__(self, front: int, behind: int) -> None:
@@ -31,10 +33,11 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self.slow_topic: bytes | None = None
         self.slow_api = PRODUCE
+        self.holding = False
         self.losing = False
         self.delay_seconds = 0.0
         self.silent = False
-        self.delayed = 0
+        self.delayed = self.held = 0
 
     async def __aenter__(self) -> Link:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._front)
@@ -70,14 +73,23 @@ class Link:
                 size = await source.readexactly(4)
                 frame = await source.readexactly(*struct.unpack(">i", size))
                 if requests and self._is_slow(frame):
-                    self.delayed += 1
-                    await asyncio.sleep(self.delay_seconds)
+                    await self._hold_up()
                     if self.losing:
                         return
                 while self.silent:  # noqa: ASYNC110 - scenarios set it as they like
                     await asyncio.sleep(0.1)
                 sink.write(size + frame)
                 await sink.drain()
+
+    async def _hold_up(self) -> None:
+        self.delayed += 1
+        self.held += 1
+        try:
+            await asyncio.sleep(self.delay_seconds)
+            while self.holding:  # noqa: ASYNC110 - scenarios set it as they like
+                await asyncio.sleep(0.1)
+        finally:
+            self.held -= 1
 
     def _is_slow(self, frame: bytes) -> bool:
         (api_key,) = struct.unpack_from(">h", frame)

@@ -22,7 +22,11 @@ CODE = [":/streams", ":/detectors", ":/schemas", ":/tests/chaos/*.py"]
 HEAD = """# Results of `make chaos`
 
 Written by the command itself. What each run is held against: per-account request counts and last offsets equal what was
-sent; findings (uid, sequence, activity, time, evidence) equal those of an undisturbed run; every dead letter is there.
+sent; findings (uid, sequence, activity, time, evidence) equal those of an undisturbed run; every dead letter is there;
+the last state of each account on the state topic is the one that stands, so that compaction rolls nobody back.
+
+"strays": records under another key or on another partition than their account's, sent back by the worker and counted
+once. "late states": those that had seen less than one before them, from a worker that no longer owned the account.
 
 Alerts and dead letters are delivered at least once: a worker that dies between delivering and committing delivers
 again. Alerts repeat with the same uid and sequence, dead letters with the same source topic, partition and offset; both

@@ -21,8 +21,8 @@ from streams.settings import load_settings
 from streams.topics import TopicNames, create_topics
 from tests.chaos.feed import Feed
 from tests.chaos.kafka import Kafka, Kind
-from tests.chaos.oracle import Oracle, Violation, make_traffic
-from tests.integration.streams.running import Worker, lag
+from tests.chaos.oracle import Oracle, Violation, make_traffic, read_changelog
+from tests.integration.streams.running import Worker, lag, read
 
 PARTITIONS = 4
 SESSION_SECONDS = 6
@@ -63,7 +63,7 @@ class Stage:
     figures
         What the run came to, for the table.
     strays
-        Whether requests without a key are in the traffic.
+        Whether requests that lie under another key or on another partition than their account's are in the traffic.
     settings
         Of each worker of this run.
     markers
@@ -88,7 +88,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)
         self.prefix = f"chaos-{uuid.uuid4().hex[:10]}."
-        self.oracle = Oracle(make_traffic(self.seed, self.organic, strays=self.strays))
+        self.oracle = Oracle(make_traffic(self.seed, self.organic, PARTITIONS, strays=self.strays))
         self.names = TopicNames.of(load_settings(topic_prefix=self.prefix))
 
     # --- the set
@@ -210,6 +210,10 @@ class Stage:
     async def worked_off(self, *workers: Worker) -> None:
         """Wait until all that was sent so far is committed."""
         await self.until(self.all_committed, DONE_SECONDS, "everything committed", *workers)
+
+    async def late_states(self) -> int:
+        """States on the changelog that had seen less than one before them."""
+        return read_changelog(await read(self.kafka.bootstrap, self.names.state)).late
 
     async def finish(self, *workers: Worker) -> None:
         """Wait until everything is committed, stop the workers, and hold what came out against the oracle."""

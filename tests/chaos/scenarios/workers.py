@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from functools import partial
 from itertools import cycle, islice
 
+from tests.chaos.feed import Feed
 from tests.chaos.link import OFFSET_COMMIT, PRODUCE, Link
 from tests.chaos.oracle import Violation
 from tests.chaos.stage import ASSIGNED, READY, SESSION_SECONDS, Stage, rebalances_of, scenario
@@ -22,6 +24,9 @@ STOP_SECONDS = 12.0
 """What a stop before the first request may take: there is nothing to save, at most a rebalance to wait for."""
 
 HELD_SECONDS = 2.0
+MANY_STATES_SECONDS = 1.0
+"""Interval of checkpoints of a worker whose states are to be late: so that there are some that others go on from."""
+
 FATES = ("kill", "freeze", "terminate", "kill")
 """What befalls workers, in these proportions."""
 
@@ -41,8 +46,8 @@ async def kill_somewhen(stage: Stage, worker: Worker) -> None:
     stage.kill(worker)
 
 
-@scenario("killed-memory", kills=28, ci=5, store="memory")
-@scenario("killed-rocksdict", kills=28, ci=5, store="rocksdict")
+@scenario("killed-memory", kills=38, ci=5, store="memory")
+@scenario("killed-rocksdict", kills=38, ci=5, store="rocksdict")
 async def killed(stage: Stage) -> None:
     """One worker, killed again and again while requests come in."""
     async with stage.feed(RATE) as feed:
@@ -109,7 +114,7 @@ async def stopped_while_starting(stage: Stage) -> None:
 @scenario("two-workers-rocksdict", kills=10, store="rocksdict")
 @scenario("two-workers-dynamic", kills=8, store="memory", static=False)
 async def two_workers(stage: Stage) -> None:
-    """Two workers: SIGKILL, SIGTERM, SIGSTOP past the session (a zombie that wakes and writes), in random order."""
+    """Two workers: SIGKILL, SIGTERM, SIGSTOP past the session, at any moment and in random order."""
     await mishaps(stage, ["a", "b"])
 
 
@@ -149,6 +154,66 @@ async def befall(stage: Stage, running: dict[str, Worker], name: str, what: str)
     else:
         await stage.terminate(worker)
     running[name] = stage.start(name)
+
+
+@scenario("zombie-writes", kills=2, ci=1, store="memory")
+@scenario("zombie-writes-rocksdict", kills=2, store="rocksdict")
+async def zombie_writes(stage: Stage) -> None:
+    """A worker wakes after another took over, and its states arrive late: they count for nothing, now and later."""
+    async with Link(stage.kafka.front, stage.kafka.behind) as link, stage.feed(RATE) as feed:
+        held = {"brokers": link.bootstrap, "checkpoint_interval_seconds": MANY_STATES_SECONDS}
+        zombie, heir = stage.start("a", **held), stage.start("b")
+        for wake in range(stage.kills):
+            await stage.ready(zombie, heir)
+            await write_late(stage, link, feed, zombie, heir, begin=wake / (stage.kills + 1))
+            if wake % 2:
+                # Nobody of those who were there is left to put it right.
+                stage.kill(heir)
+                stage.kill(zombie)
+                heir = stage.start("b")
+            if zombie.process.poll() is not None:
+                zombie = stage.start("a", **held)
+        await stage.ready(zombie, heir)
+        await stage.worked_off(zombie, heir)
+        await stage.terminate(zombie)
+        await stage.terminate(heir)
+        cold = stage.start("c")  # on an empty disk
+        await stage.ready(cold)
+        await feed.until(1.0)
+        await stage.worked_off(cold)
+        counted = "stillwatch_late_state_writes_total"
+        await stage.until(lambda: cold.metric(counted) > 0, 10, "a metric that tells of late states", cold)
+    await stage.finish(cold)
+
+
+async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir: Worker, begin: float) -> None:
+    """Freeze a worker while its states are on their way, and let them arrive when another has gone on from there.
+
+    `begin`: share of the traffic that lies before.
+    """
+    share = 1 / (stage.kills + 1)
+    feed.up_to(begin + 0.3 * share)
+    # The first checkpoint in a while comes with the first record, and has few states.
+    await asyncio.sleep(MANY_STATES_SECONDS / 2)
+    link.slow_api, link.slow_topic, link.holding = PRODUCE, stage.names.state.encode(), True
+    await stage.until(lambda: link.held > 0, 60, "states on their way", zombie)
+    zombie.process.send_signal(signal.SIGSTOP)
+    stage.did["SIGSTOP with states on their way"] += 1
+    before, late = rebalances_of(heir), await stage.late_states()
+    await stage.until(partial(_more_rebalances, heir, before), 60, "the other takes over", heir)
+    await feed.until(begin + 0.9 * share)
+    await stage.worked_off(heir)
+    if not link.held:
+        raise Violation("the harness lost the states that it held up")
+    zombie.process.send_signal(signal.SIGCONT)
+    link.slow_topic, link.holding = None, False
+
+    async def arrived() -> bool:
+        return await stage.late_states() > late
+
+    await stage.until(arrived, 30, "a late state on the changelog")
+    stage.say(f"{await stage.late_states() - late} states came late, {feed.sent} records sent")
+    feed.up_to(begin + share)
 
 
 @scenario("join-in-recovery", kills=4, store="memory", organic=60)
