@@ -86,12 +86,17 @@ FENCED, DUPLICATE, ADMITTED = 0, 1, 2
 
 @kernel
 def admit(row: Record, event: Record) -> Scalar:
-    """Say whether an event is to be counted; a duplicate moves the fence and nothing else."""
+    """Say whether an event is to be counted; a duplicate moves the fence, and how far its origin's copies have come."""
     progress = row["header"]
     if event["offset"] <= progress["offset"] and progress["requests"] > 0:
         return FENCED
-    if identity.is_known(row["identity"], event["identity"]):
+    held = row["identity"]
+    is_copy = event["origin"] != 0
+    is_repeated = is_copy and identity.is_repeated(held, event["origin"], event["origin_offset"], event["time"])
+    if is_repeated or identity.is_known(held, event["identity"]):
         progress["offset"] = event["offset"]
+        if is_copy:
+            identity.follow(held, event["origin"], event["origin_offset"], event["time"])
         return DUPLICATE
     return ADMITTED
 
@@ -110,6 +115,8 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     else:
         cadence.update(row["cadence"], time, gap)
     identity.update(row["identity"], event["identity"], time, event["offset"])
+    if event["origin"] != 0:
+        identity.follow(row["identity"], event["origin"], event["origin_offset"], time)
     header.update(progress, time, event["offset"])
     users.update(row["users"], event["end_user"])
     flags = np.int64(event["flags"])

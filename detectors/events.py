@@ -37,6 +37,8 @@ EVENT_DTYPE = np.dtype(
         ("output_tokens", "<i4"),  # tokens answered, UNKNOWN when not reported
         ("endpoint", "<u4"),  # hash of the endpoint's name, 0 when absent
         ("flags", "<u4"),  # FAILED | NO_CONTENT
+        ("origin", "<u8"),  # of a copy that was sent on under its account's key: hash of the partition it comes from,
+        ("origin_offset", "<i8"),  # and its offset there; 0 and 0 of any other request
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Where a re-keyed record was first seen: three headers that keep its identity when it is sent back keyed."""
+"""Where a re-keyed record lay: three headers that keep its identity when it is sent back keyed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def origin_headers(origin: Origin) -> list[tuple[str, bytes]]:
 def read_origin(headers: Iterable[tuple[str, bytes | None]]) -> Origin | None:
     """Return the origin that `headers` carry, None when one of the three is missing or malformed.
 
-    Headers are untrusted: any producer may set them. A false origin can make at most two records of one account
-    count as one, which the account's own request ids can do as well.
+    Headers are untrusted: any producer may set them. A false origin can make records of its account that also name
+    one count as repeated, up to the false record's own event time; who can write it could as well leave them out.
     """
     found = {name: value for name, value in headers if value is not None}
     try:

@@ -20,6 +20,7 @@ from xxhash import xxh3_64_intdigest
 from detectors.embedding import Supplied, TextEmbedder, check_vectors, decode_embeddings
 from detectors.encoder import Encoder
 from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS, EventBatch
+from detectors.state import LAST_NUMBER
 from schemas.dead_letter import DeadLetterReason
 from schemas.origin import Origin, read_origin
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request, user_text
@@ -94,7 +95,7 @@ class Ingested(NamedTuple):
     batch: EventBatch
     dead: list[DeadLetter]
     misplaced: list[tuple[Record, str]]
-    """Records to send back to the topic under the account beside them, with `origin_of` in their headers."""
+    """Records to send back to the topic under the account beside them, with their place in their headers."""
 
     erasures: list[Erasure]
     """Orders to forget accounts. They act at their place in the log: `streams.orders.runs` keeps them apart from
@@ -324,14 +325,24 @@ def _batch(records: list[Record], events: list[RequestEvent], content: _Content)
     columns["endpoint"] = [hashes[endpoint] for endpoint in endpoints]
     columns["flags"] = [FAILED if event.failed else 0 for event in events]
     columns["flags"] |= np.where(content.blank, np.uint32(NO_CONTENT), np.uint32(0))
+    for row in [row for row, record in enumerate(records) if record.headers]:
+        columns["origin"][row], columns["origin_offset"][row] = _copied_from(records[row])
     if content.refused:
         rows = [row for row in range(len(events)) if row not in content.refused]
         return EventBatch([accounts[row] for row in rows], [ids[row] for row in rows], columns[rows])
     return EventBatch(accounts, ids, columns)
 
 
+def _copied_from(record: Record) -> tuple[int, int]:
+    """Hash of the partition that a copy comes from and its offset there, (0, 0) of what is none."""
+    origin = read_origin(record.headers)
+    if origin is None or origin.offset > LAST_NUMBER:  # a place that no log has, nor a state room for
+        return 0, 0
+    return _hash(f"{origin.partition}:{origin.topic}"), origin.offset
+
+
 def origin_of(record: Record) -> Origin:
-    """Where a record was first seen: what its headers say, else its own place."""
+    """The place that a request's identity is of: where a copy comes from as its headers say, else the record's own."""
     return (read_origin(record.headers) if record.headers else None) or Origin(
         record.topic, record.partition, record.offset
     )
@@ -343,7 +354,7 @@ def _by_id(account: str, time: int, identifier: str) -> int:
 
 
 def _by_place(record: Record) -> int:
-    """Identity of a request without an id: its record's first place in the log."""
+    """Identity of a request without an id: its record's place in the log, of a copy that of what it copies."""
     topic, partition, offset = origin_of(record)
     return xxh3_64_intdigest(f"{partition}:{offset}:{topic}".encode(), _BY_PLACE) or 1
 

@@ -30,7 +30,7 @@ Request = Mapping[Any, Any] | NDArray[Any] | np.void
 Parts = dict[str, np.dtype[Any]]
 """The records that a statistic's record nests, by their names in the account's record."""
 
-_INTEGERS = ("time", "offset", "identity", "end_user", "output_tokens", "endpoint", "flags")
+_INTEGERS = ("time", "offset", "identity", "end_user", "output_tokens", "endpoint", "flags", "origin", "origin_offset")
 _KNOWN = {*_INTEGERS, "code", "length"}
 
 

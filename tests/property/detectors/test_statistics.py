@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -431,6 +432,59 @@ def test_a_request_is_known_while_it_is_among_the_last_eight_different_ones(iden
             ring = [*ring, k][-identity.RING :]
     held = duplicates._state[0]["identity"]
     assert sorted(int(x) for x in held["identity"] if x) == sorted(ring)
+
+
+Copy = tuple[int, int, int]
+"""Origin, offset there and time."""
+
+
+def deliveries_of(log: dict[int, list[Copy]], rng: random.Random) -> list[list[Copy]]:
+    """Deliveries of all copies, by origin, that each repeat some: a partition's in order, those of several mixed."""
+    done = dict.fromkeys(log, 0)
+    deliveries = []
+    while any(done[origin] < len(copies) for origin, copies in log.items()):
+        rest = {}
+        for origin, copies in log.items():
+            begin, end = rng.randint(0, done[origin]), min(done[origin] + rng.randint(0, 20), len(copies))
+            rest[origin], done[origin] = copies[begin:end], end
+        order = [origin for origin, copies in rest.items() for _ in copies]
+        rng.shuffle(order)
+        deliveries.append([rest[origin].pop(0) for origin in order])
+    return deliveries
+
+
+@given(st.integers(1, identity.ORIGINS), st.integers(0, 2**32))
+def test_copies_of_four_partitions_count_once_however_often_they_come(origins: int, seed: int) -> None:
+    rng = random.Random(seed)
+    log = {
+        origin: [(origin, 3 * n, START + rng.randint(-9, 9)) for n in range(rng.randint(1, 30))]
+        for origin in range(1, 1 + origins)
+    }
+    duplicates = Duplicates()
+    counted = []
+    for origin, offset, time in [copy for delivery in deliveries_of(log, rng) for copy in delivery]:
+        x = {"identity": 1 + 1_000 * origin + offset, "origin": origin, "origin_offset": offset, "time": time}
+        if not duplicates.score_one(x):
+            counted.append((origin, offset, time))
+        duplicates.learn_one(x)
+    assert sorted(counted) == sorted(copy for copies in log.values() for copy in copies)
+    assert duplicates.get() == len(counted)
+
+
+def test_a_forged_offset_voids_no_copy_with_a_later_time() -> None:
+    duplicates = Duplicates()
+    duplicates.learn_one({"identity": 1, "origin": 7, "origin_offset": 2**47, "time": START})
+    assert duplicates.score_one({"identity": 2, "origin": 7, "origin_offset": 5, "time": START + 1}) == 0.0
+    assert duplicates.score_one({"identity": 2, "origin": 7, "origin_offset": 5, "time": START}) == 1.0
+    assert duplicates.score_one({"identity": 2, "origin": 8, "origin_offset": 5, "time": START}) == 0.0
+
+
+def test_of_five_partitions_the_one_longest_unused_is_forgotten() -> None:
+    duplicates = Duplicates()
+    for at, origin in enumerate([1, 2, 3, 4, 1, 5]):
+        duplicates.learn_one({"identity": 100 + at, "origin": origin, "origin_offset": at, "time": START})
+    again = {o: {"identity": 999, "origin": o, "origin_offset": 0, "time": START} for o in range(1, 6)}
+    assert [duplicates.score_one(x) for x in again.values()] == [1.0, 0.0, 1.0, 1.0, 1.0]
 
 
 def test_a_list_spreads_wider_than_a_person_and_a_heartbeat_not_at_all() -> None:

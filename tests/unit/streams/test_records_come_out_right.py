@@ -19,6 +19,7 @@ from detectors.engine import Engine
 from detectors.statistics import shape
 from schemas.alert import Activity, Alert, encode_alert
 from schemas.dead_letter import DeadLetterReason as Reason
+from schemas.origin import Origin, origin_headers, read_origin
 from schemas.request import RequestLimits
 from streams.ingest import Ingest, Ingested
 from streams.metrics import Metrics
@@ -250,6 +251,53 @@ def test_a_record_under_a_wrong_key_or_on_a_wrong_partition_is_sent_back_and_sco
     assert on_topic.counts(partition=home) == (20, 20, 0)
     assert on_topic.engine.counters.duplicates == 20 * (times_sent - 1)
     assert statistics(on_topic.saved("acct_7", home)) == statistics(undisturbed.saved("acct_7", home))
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+@pytest.mark.parametrize("sources", [1, 4])
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_sent_back_records_that_a_crash_has_sent_once_more_are_scored_once(
+    on_topic: Service, has_id: bool, sources: int, batch: int
+) -> None:
+    home = on_topic.partitions(NAMES.requests, b"acct_7")
+    others = [partition for partition in range(PARTITIONS) if partition != home][:sources]
+    strays = [
+        Sent(event(n, id=f"r{n}" if has_id else ""), 100 + n, others[n % sources], None, headers=[("trace", b"1")])
+        for n in range(20)
+    ]
+    sent_back = {
+        partition: [
+            on_topic.outputs.rekeyed(record, name)
+            for record, name in on_topic.take([stray for stray in strays if stray.partition == partition]).misplaced
+        ]
+        for partition in others
+    }
+    # Each source's block comes twice; what the first worker had sent of the last ones only in part.
+    blocks = [sent_back[partition] for partition in others]
+    copies = [copy for block in (*blocks, blocks[-1][:3], *blocks[::-1]) for copy in block]
+    arrived = [Sent(c.value, n, c.partition, c.key, c.topic, -1, c.headers) for n, c in enumerate(copies)]
+    for begin in range(0, len(arrived), batch):
+        assert not on_topic.take(arrived[begin : begin + batch]).misplaced
+    assert on_topic.counts(partition=home) == (20, 20, 0)
+    assert on_topic.engine.counters.duplicates == len(copies) - 20
+
+
+def test_a_copy_that_is_sent_on_once_more_names_the_place_it_was_sent_on_from(on_topic: Service) -> None:
+    wrong = elsewhere(on_topic, b"acct_7")
+    first = on_topic.outputs.rekeyed(Sent(event(), 17, 3), "acct_7")
+    ((record, name),) = on_topic.take([Sent(first.value, 900, wrong, first.key, headers=first.headers)]).misplaced
+    again = on_topic.outputs.rekeyed(record, name)
+    assert read_origin(again.headers) == Origin(NAMES.requests, wrong, 900)
+    assert len(again.headers) == len(first.headers)
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**47])
+def test_an_origin_that_no_log_has_is_none(on_topic: Service, offset: int) -> None:
+    home = on_topic.partitions(NAMES.requests, b"acct_7")
+    headers = origin_headers(Origin(NAMES.requests, 3, offset))
+    done = on_topic.take([Sent(event(), 0, home, b"acct_7", headers=headers)])
+    assert (done.batch.columns["origin"][0] != 0) == (offset < 2**63 - 1)
+    assert on_topic.counts(partition=home)[0] == 1
 
 
 # ------------------------------------------------------------------------------------------------- failures

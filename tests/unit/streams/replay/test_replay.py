@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterable
 
 import orjson
@@ -12,6 +13,7 @@ from detectors.baseline import load_default
 from schemas.alert import encode_alert
 from schemas.dead_letter import DeadLetterReason
 from schemas.order import forget_headers
+from schemas.origin import Origin, origin_headers
 from streams.detection import make_engine, make_ingest
 from streams.ingest import DeadLetter
 from streams.replay import FILE_PARTITION, FileRecord, Replay, Summary, file_batches
@@ -117,6 +119,19 @@ def findings(alerts: list[bytes]) -> list[tuple[str, int, int]]:
 def test_a_topic_gives_the_findings_of_the_file(lines: list[bytes]) -> None:
     from_topic, summary, _ = run(by_partition(lines), keyed=True)
     assert summary.misplaced == 0
+    assert findings(from_topic) == findings(replayed(b"\n".join(lines))[0])
+
+
+def test_copies_that_a_crash_has_sent_twice_count_once(lines: list[bytes]) -> None:
+    topic: dict[int, list[FileRecord]] = {partition: [] for partition in range(PARTITIONS)}
+    for begin in range(0, len(lines), 500):
+        for number in 2 * list(range(begin, min(begin + 500, len(lines)))):
+            key = orjson.loads(lines[number])["account"].encode()
+            home = positive_murmur2(key) % PARTITIONS
+            origin = tuple(origin_headers(Origin("requests", zlib.crc32(key) % 2, number)))
+            topic[home].append(FileRecord("requests", home, len(topic[home]), -1, key, lines[number], origin))
+    from_topic, summary, _ = run(topic.items(), keyed=True)
+    assert (summary.misplaced, summary.records) == (0, 2 * len(lines))
     assert findings(from_topic) == findings(replayed(b"\n".join(lines))[0])
 
 
