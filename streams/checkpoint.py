@@ -240,8 +240,11 @@ class Checkpoint:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def flush(self) -> None:
-        """Save all that is scored, due or not, and do not return before it is through, or the group refuses us."""
-        while any(owned.next_offset is not None for owned in self._partitions.values()):
+        """Save all that is scored, due or not, and do not return before it is through, or the group refuses us.
+
+        What another checkpoint is about to save is not saved: that one is waited for, and may fail.
+        """
+        while self.lock.locked() or any(owned.next_offset is not None for owned in self._partitions.values()):
             if await self.attempt():
                 return
             await asyncio.sleep(RETRY_SECONDS)

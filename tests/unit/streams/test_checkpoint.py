@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -333,6 +334,33 @@ async def test_flush_saves_what_is_not_due_and_tries_until_it_is_through(
     await world.checkpoint.flush()
     assert world.offsets == {0: 12}
     assert world.stored == {b"a": b"s1"}
+
+
+@pytest.mark.parametrize("step", ["", "state b's1'", "commit {0: 12}"])
+async def test_flush_waits_for_a_checkpoint_that_is_on_its_way_and_makes_good_what_fails_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(checkpoint, "RETRY_SECONDS", 0.0)
+    held, reached, deliver = asyncio.Event(), asyncio.Event(), world.deliver
+
+    async def hold(records: Iterable[Outgoing]) -> Any:
+        reached.set()
+        await held.wait()
+        return await deliver(records)
+
+    monkeypatch.setattr(world.checkpoint, "_deliver", hold)
+    world.score(11, b"s1")
+    world.breaks_at = step
+    tick = asyncio.create_task(world.checkpoint.tick())
+    await reached.wait()
+    flush = asyncio.create_task(world.checkpoint.flush())
+    await asyncio.sleep(0)
+    assert not flush.done()
+    held.set()
+    await flush
+    assert world.offsets == {0: 12}
+    assert world.stored == {b"a": b"s1"}
+    await tick
 
 
 async def test_flush_ends_when_the_group_refuses_us(world: World) -> None:
