@@ -184,6 +184,8 @@ class Checkpoint:
         self._last_at = monotonic()
         self._member_at = float("-inf")
         self.lock = asyncio.Lock()
+        self.failure = ""
+        """Why the latest checkpoint failed and is tried again; empty once one held."""
         self.last_success_at = monotonic()
 
     # --- what there is to save
@@ -262,6 +264,8 @@ class Checkpoint:
             log.warning("the group no longer counts this worker in: nothing is written until partitions are assigned")
             self._on_not_a_member()
         except (KafkaError, TimeoutError) as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            self._metrics.checkpoint_failures.inc()
             log.warning("checkpoint failed, scoring waits: %s", error)
             return False
         except StoreError:
@@ -305,9 +309,9 @@ class Checkpoint:
                 await self._commit(snapshots)
             except BaseException:
                 self._failing = True
-                self._metrics.checkpoint_failures.inc()
                 self._restore(snapshots)
                 raise
+            self.failure = ""
             self.last_success_at = monotonic()
             self._metrics.checkpoint_seconds.observe(self.last_success_at - started)
 

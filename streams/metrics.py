@@ -107,7 +107,7 @@ METRICS = {
         "stillwatch_checkpoint_seconds", Histogram, "seconds", (), "From snapshot to commit, of checkpoints that held."
     ),
     "checkpoint_failures": Metric(
-        "stillwatch_checkpoint_failures", Counter, "checkpoints", (), "Checkpoints that failed and were tried again."
+        "stillwatch_checkpoint_failures", Counter, "checkpoints", (), "Checkpoints that failed and are tried again."
     ),
     "state_bytes": Metric("stillwatch_state_bytes", Counter, "bytes", (), "States written to the state topic."),
     "scoring_failures": Metric(

@@ -182,7 +182,8 @@ class Settings(BaseSettings):
         300.0,
         ge=0,
         le=86_400,
-        description="A worker that holds partitions and makes no progress for so long ends; 0: off.",
+        description="A worker that holds partitions and makes no progress for so long, since checkpoints fail (brokers "
+        "that are away, a topic that refuses records) or it is stuck, ends with exit code 75; 0: off.",
     )
 
     @classmethod

@@ -111,7 +111,7 @@ class Worker(faust.Worker):
 
     def _stuck(self, seconds: float) -> None:
         """Called by the watchdog, from its thread: the event loop may be what is stuck."""
-        log.critical("no progress for %.0f s though partitions are ours: ending", seconds)
+        log.critical("%s", stuck_line(seconds, self.app.checkpoint.failure))
         self.app.exit_code = ExitCode.TEMPORARY
         self._end_hard_after(self.app.settings.shutdown_grace_seconds)
         self._stop_from_within()
@@ -122,6 +122,16 @@ class Worker(faust.Worker):
             self._hard_exit = threading.Timer(seconds, _end_hard)
             self._hard_exit.daemon = True
             self._hard_exit.start()
+
+
+def stuck_line(seconds: float, failure: str) -> str:
+    """What a worker ends with that got nowhere for so long; `failure` is why its last checkpoint failed, if it did.
+
+    >>> stuck_line(300, "DeliveryError: TopicAuthorizationFailedError: stillwatch.alerts")[50:]
+    'ending; the last checkpoint failed: DeliveryError: TopicAuthorizationFailedError: stillwatch.alerts'
+    """
+    line = f"no progress for {seconds:.0f} s though partitions are ours: ending"
+    return f"{line}; the last checkpoint failed: {failure}" if failure else line
 
 
 class Watchdog(threading.Thread):

@@ -162,6 +162,31 @@ async def test_a_failure_at_any_step_is_made_good_by_the_next_checkpoint(world: 
     assert not world.checkpoint.due()
 
 
+def failures(world: World) -> float | None:
+    return world.metrics.registry.get_sample_value("stillwatch_checkpoint_failures_total")
+
+
+async def test_a_failure_that_is_tried_again_is_counted_and_named_until_one_holds(world: World) -> None:
+    world.score(11, b"s1")
+    world.breaks_at = "alerts b'alert'"
+    await world.checkpoint.attempt()
+    assert failures(world) == 1
+    assert world.checkpoint.failure == "KafkaConnectionError: KafkaConnectionError: alerts b'alert'"
+    await world.checkpoint.attempt()
+    assert (failures(world), world.checkpoint.failure) == (1, "")
+
+
+async def test_what_is_not_tried_again_is_no_failed_checkpoint(world: World) -> None:
+    world.score(11, b"s1")
+    world.refused = True
+    await world.checkpoint.attempt()
+    world.refused = False
+    world.breaks_at = "alerts b'alert'"
+    await world.checkpoint.final(5.0)
+    assert "told" in world.happened
+    assert failures(world) == 0
+
+
 async def test_what_was_scored_after_a_failure_is_newer_than_what_failed(world: World) -> None:
     world.score(11, b"s1")
     world.breaks_at = "state b's1'"

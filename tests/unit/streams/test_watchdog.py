@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
-from streams.worker import Watchdog
+from streams.worker import Watchdog, stuck_line
 
 
 def test_no_progress_is_noticed_once() -> None:
@@ -31,3 +31,10 @@ def test_progress_keeps_it_quiet_and_it_stops() -> None:
     watchdog.stop()
     watchdog.join(10)
     assert noticed == []
+
+
+def test_its_line_names_what_the_last_checkpoint_failed_of() -> None:
+    failure = "DeliveryError: TopicAuthorizationFailedError: alerts"
+    assert stuck_line(301.2, failure).startswith("no progress for 301 s ")
+    assert stuck_line(301.2, failure).endswith(f": ending; the last checkpoint failed: {failure}")
+    assert stuck_line(301.2, "").endswith(": ending")
