@@ -1,12 +1,14 @@
-"""Logs that are not what a worker left: offsets expired, transactions, compaction, damaged states."""
+"""Logs and disks that are not what a worker left: offsets expired, transactions, compaction, damaged states."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -15,8 +17,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from detectors.account import DTYPE
 from detectors.layouts import PUBLISHED, carry_over
 from detectors.state import LAYOUT, unseal
+from streams.exit_codes import ExitCode
 from tests.chaos.oracle import Violation
-from tests.chaos.stage import ASSIGNED, PARTITIONS, SESSION_SECONDS, Stage, scenario
+from tests.chaos.stage import ASSIGNED, DONE_SECONDS, PARTITIONS, SESSION_SECONDS, Stage, scenario
 from tests.envelopes import head_with, packed, resealed
 from tests.integration.streams.expected import expected_of
 from tests.integration.streams.running import ENCODER_HASH, Worker, read
@@ -26,6 +29,9 @@ FIRST_PART = 0.3
 COMPACTION_SECONDS = 60.0
 IDLE_SECONDS = 15.0
 OPEN_SECONDS = 6.0
+
+INTACT_BYTES = 8192
+DAMAGE_EVERY_BYTES = 256
 
 Change = Callable[[bytes, int], bytes]
 """Makes another state of a state; the number is a random place in it."""
@@ -270,13 +276,59 @@ async def damaged_states(stage: Stage) -> None:
     await stage.finish(worker)
 
 
+@scenario("damaged-disk", kills=1, store="rocksdict")
+async def damaged_disk(stage: Stage) -> None:
+    """Bytes of the store on disk are damaged: the worker restores it, or ends and names the folder to delete."""
+    async with stage.feed() as feed:
+        await feed.until(FIRST_PART)
+        await first_part(stage)
+        worker = stage.start()  # makes tables of what the first one left in RocksDB's log
+        await stage.ready(worker)
+        await stage.terminate(worker)
+        stage.did["table damaged"] += damage_tables(stage.folder / "a")
+        await feed.until(0.7)
+        worker = stage.start()
+
+        async def over() -> bool:
+            return worker.process.poll() is not None or await stage.all_committed()
+
+        await stage.until(over, DONE_SECONDS, "the end of a worker on a damaged disk, or of its work")
+        if worker.process.poll() is not None:
+            stage.figures["exit code"] = code = worker.process.returncode
+            if code != ExitCode.INPUT or not any(_is_clear(line) for line in worker.log.splitlines()):
+                raise Violation(f"ended with {code} and no clear line on a damaged disk: {worker.log[-2500:]}")
+            shutil.rmtree(stage.folder / "a")
+            worker = stage.start()
+    # What could not be read must not have made dead letters of records: those that should not be there are a violation.
+    await stage.finish(worker)
+
+
+def _is_clear(line: str) -> bool:
+    return "data_dir" in line and (" CRITICAL " in line or " ERROR " in line)
+
+
+def damage_tables(data_dir: Path) -> int:
+    """Flip bits in the states of every table that RocksDB has on a disk; how many tables that were."""
+    tables = list(data_dir.rglob("*.sst"))
+    if not tables:
+        raise Violation(f"the harness found no tables to damage in {data_dir}")
+    for table in tables:
+        content = bytearray(table.read_bytes())
+        # States come first; what the database takes to be opened stands at the end, the restore point at the beginning.
+        for at in range(min(INTACT_BYTES, len(content) // 4), len(content) // 2, DAMAGE_EVERY_BYTES):
+            content[at] ^= 0x10
+        table.write_bytes(content)
+    return len(tables)
+
+
 async def damage_states(stage: Stage) -> tuple[set[str], set[str]]:
     """Write states behind those of some accounts that go on and never have a finding: damaged, and in older layouts."""
     traffic = stage.oracle.traffic
     split = round(FIRST_PART * len(traffic))
-    going_on = {s.account for s in traffic[:split] if s.good} & {s.account for s in traffic[split:] if s.good}
+    parts = traffic[:split], traffic[split:]
+    before, after = ({s.account for s in part if s.good and not s.is_stray} for part in parts)
     standing = {r.key.decode(): r for r in await read(stage.kafka.bootstrap, stage.names.state)}
-    honest = [account for account in sorted(going_on & standing.keys()) if not _has_finding(stage, account)]
+    honest = [account for account in sorted(before & after & standing.keys()) if not _has_finding(stage, account)]
     older = [layout for layout in PUBLISHED if layout != LAYOUT]
     changes: list[Change] = [*DAMAGES, *(partial(_in_layout, layout) for layout in older)]
     chosen = stage.rng.sample(honest, len(changes))

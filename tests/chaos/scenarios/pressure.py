@@ -13,15 +13,20 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from streams.exit_codes import ExitCode
 from tests.chaos.link import Link
 from tests.chaos.oracle import Violation
 from tests.chaos.stage import Skipped, Stage, scenario
+from tests.integration.streams.running import Worker
 
 RATE = 600.0
 kafka_admin: Any = import_module("confluent_kafka.admin")
 """aiokafka's admin client knows no access lists, and this one has no types."""
 
 HOLD_SECONDS = 15.0
+WATCH_SECONDS = 1.0
+"""A third of what a slow write takes."""
+
 DISK_MIB = 96
 ANYBODY = "User:ANONYMOUS"
 
@@ -83,18 +88,38 @@ async def alerts_slow(stage: Stage) -> None:
         worker = stage.start(brokers=link.bootstrap)
         await stage.ready(worker)
         feed.up_to(0.9)
-        highest = 0.0
-        while feed.sent < 0.9 * len(stage.oracle.traffic) - 1:
+        highest, watched = 0.0, 0
+        while feed.sent < 0.9 * len(stage.oracle.traffic) - 1 or not await stage.all_committed():
             highest = max(highest, worker.metric("stillwatch_lag"))
-            await asyncio.sleep(0.5)
-        await stage.until(lambda: link.delayed > 0, 60, "alerts through the slow link", worker)
-        stage.figures |= {"writes delayed": link.delayed, "highest lag": int(highest)}
-        await stage.worked_off(worker)
-        stage.figures["writes delayed"] = link.delayed
+            watched += await commits_wait(stage, link)
+            if worker.process.poll() is not None:
+                raise Violation(f"the worker ended with {worker.process.returncode}: {worker.log[-2000:]}")
+        stage.figures |= {
+            "writes delayed": link.delayed,
+            "looks at one on its way": watched,
+            "highest lag": int(highest),
+        }
+        if not watched:
+            raise Violation(f"no write of alerts was seen on its way, {link.delayed} were delayed")
+        if not highest:
+            raise Violation("stillwatch_lag says 0 all the time though alerts take seconds")
         link.slow_topic = None
         feed.up_to(1.0)
-        await stage.worked_off(worker)
         await stage.finish(worker)
+
+
+async def commits_wait(stage: Stage, link: Link) -> bool:
+    """Whether alerts were on their way for a while, which nothing may be committed in."""
+    number, before = link.delayed, await stage.committed()
+    held = link.held
+    await asyncio.sleep(WATCH_SECONDS)
+    after = await stage.committed()
+    # Only if it was the same write all the while: commits may move between one and the next.
+    if not (held and link.held and link.delayed == number):
+        return False
+    if after != before:
+        raise Violation(f"offsets were committed before their alerts were delivered: {before}, then {after}")
+    return True
 
 
 @scenario("network-silent", kills=3, store="memory")
@@ -129,18 +154,26 @@ async def disk_full(stage: Stage) -> None:
                 stage.did["disk filled"] += 1
                 feed.up_to((fill + 1) / (stage.kills + 1))
                 began = monotonic()
-                stage.figures["exit code"] = await stage.ended(worker, 60)
+                await told_of_full_disk(stage, worker)
                 stage.figures["ended after, s"] = round(monotonic() - began, 1)
-                if "data_dir" not in worker.log or "space" not in worker.log.lower():
-                    raise Violation(f"no clear line on a full disk: {worker.log[-2500:]}")
-                again = stage.start(data_dir=disk)
-                stage.say(
-                    f"ended with {worker.process.returncode}, a start on the full disk: {await stage.ended(again, 60)}"
-                )
+                await told_of_full_disk(stage, stage.start(data_dir=disk))
                 (disk / "ballast").unlink()
             worker = stage.start(data_dir=disk)
+        await stage.worked_off(worker)
+        await stage.until(lambda: worker.metric("stillwatch_lag") == 0, 10, "counts brought up to date", worker)
+        if unreadable := worker.metric('stillwatch_cold_starts_total{why="unreadable"}'):
+            raise Violation(f"{unreadable:.0f} states are unreadable after the disk was full")
         await stage.finish(worker)
         stage.close()
+
+
+async def told_of_full_disk(stage: Stage, worker: Worker) -> None:
+    """A worker ends by itself with the documented code, and a line that names the setting and the reason."""
+    stage.figures["exit code"] = code = await stage.ended(worker, 60)
+    if code != ExitCode.TEMPORARY:
+        raise Violation(f"ended with {code} on a full disk, not {ExitCode.TEMPORARY}: {worker.log[-2500:]}")
+    if not any("data_dir" in line and "space" in line.lower() for line in worker.log.splitlines()):
+        raise Violation(f"no clear line on a full disk: {worker.log[-2500:]}")
 
 
 @contextmanager
