@@ -15,7 +15,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from streams import logs
-from streams.checkpoint import Checkpoint, Deliver
+from streams.checkpoint import Checkpoint
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
 from streams.housekeeping import Housekeeping
@@ -27,7 +27,7 @@ from streams.state_table import StateTable, Store
 from streams.topics import TopicNames
 from streams.transport.batch import BatchTopic
 from streams.transport.consumer import BatchConsumer, BatchTransport
-from streams.transport.delivery import deliver
+from streams.transport.delivery import Delivered, Outgoing, deliver
 from streams.transport.partitioner import Partitioner
 
 log = logging.getLogger(__name__)
@@ -164,9 +164,9 @@ class Service(faust.App):
         """Stored state of an account that the engine does not hold."""
         return self.store.raw_get(partition, account)
 
-    @property
-    def _deliver(self) -> Deliver:
-        return lambda records: deliver(self._kafka_producer, records)
+    async def _deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+        """Write records and wait until the brokers hold them. The producer is there once the application runs."""
+        return await deliver(self._kafka_producer, records)
 
     async def _learn_partitions(self) -> None:
         """How many partitions each topic has now; a state lies on the partition of its source."""
