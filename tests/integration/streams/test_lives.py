@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.exit_codes import ExitCode
 from streams.settings import load_settings
 from streams.topics import TopicNames, create_topics
-from tests.integration.streams.running import Request, Start, request, request_counts, send, wait_done, wait_until
+from tests.integration.streams.running import (
+    Request,
+    Start,
+    read,
+    request,
+    request_counts,
+    send,
+    wait_done,
+    wait_until,
+)
+from tests.unit.streams.disk_store import flip_bytes
 
 NOW = int(time.time() * 1000)
 DAY = 86_400_000
@@ -65,3 +78,28 @@ async def test_when_the_requests_topic_is_made_anew_its_records_count_and_that_i
     assert worker.log.count("the log is shorter than what was scored of it") == 1
     # States of the new log stand against those of the old one, whose offsets were higher.
     assert await request_counts(kafka, topics.state) == {"a": 70, "b": 3}
+
+
+async def test_a_worker_with_a_damaged_store_says_what_to_do_and_that_loses_nothing(
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start, tmp_path: Path
+) -> None:
+    accounts = [f"account-{k}" for k in range(50)]
+    settings = {"store": "rocksdict", "data_dir": tmp_path / "states"}
+    await send(kafka, topics.requests, [request(account, NOW) for account in accounts])
+    for _ in range(2):  # what is in RocksDB's log goes into a file at the next start
+        worker = start(**settings)
+        worker.wait_ready()
+        await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+        assert worker.stop() == 0
+    flip_bytes(tmp_path / "states", 0.5)
+    await send(kafka, topics.requests, [request(account, NOW + 1) for account in accounts])
+    worker = start(**settings)
+    wait_until(lambda: worker.process.poll() is not None, 60, worker)
+    assert worker.process.returncode == ExitCode.INPUT, worker.log
+    assert worker.log.count("the store of states cannot be read. Delete data_dir") == 1
+    shutil.rmtree(tmp_path / "states")
+    worker = start(**settings)
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    assert await request_counts(kafka, topics.state) == dict.fromkeys(accounts, 2)
+    assert await read(kafka, topics.dead_letters) == []
