@@ -6,7 +6,19 @@ import numpy as np
 
 from detectors.events import FAILED, NO_CONTENT, UNRELATED
 from detectors.kernel import Record, Scalar, Vector, kernel
-from detectors.statistics import cadence, coverage, header, identity, memory, mixture, order, recurrence, shape, users
+from detectors.statistics import (
+    cadence,
+    coverage,
+    header,
+    identity,
+    memory,
+    mixture,
+    neighbours,
+    order,
+    recurrence,
+    shape,
+    users,
+)
 
 EPISODE_DTYPE = np.dtype(
     [
@@ -36,6 +48,7 @@ DTYPE = np.dtype(
         ("memory", memory.DTYPE),
         ("coverage", coverage.DTYPE),
         ("order", order.DTYPE),
+        ("neighbours", neighbours.DTYPE),
         ("recurrence", recurrence.DTYPE),
         ("mixture", mixture.DTYPE),
         ("cadence", cadence.DTYPE),
@@ -47,14 +60,13 @@ DTYPE = np.dtype(
 FEATURES = (
     "n",
     "vn1",
-    "vn2",
-    "vn4",
     "vn16",
+    "vn_recent",
     "vn_session",
-    "win",
+    "nearest_lag",
     "vn_length",
     "vn_long",
-    "win_long",
+    "nearest_lag_long",
     "repeats",
     "hot",
     "run",
@@ -105,7 +117,7 @@ def admit(row: Record, event: Record) -> Scalar:
 def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     """Take an admitted event through the statistics; whether it covered something.
 
-    `scratch` is int64 of shape `(32,)`, for the distances.
+    `scratch` is int64 of shape `(memory.HELD,)`, for the distances.
     """
     progress = row["header"]
     time = event["time"]
@@ -128,9 +140,11 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     log_length = shape.log_length(np.float64(event["length"]))
     memory.recall(row["memory"], code, scratch)
     coverage.update(row["coverage"], code, scratch)
-    order.update(row["order"], scratch, gap, progress["covered"])
+    order.update(row["order"], scratch, gap)
     recurrence.update(row["recurrence"], code, scratch)
-    mixture.update(row["mixture"], code, log_length, row["order"]["last_win"])
+    number = progress["covered"]
+    mixture.update(row["mixture"], code, log_length, number, neighbours.leaving(row["neighbours"], number))
+    neighbours.update(row["neighbours"], scratch, number)
     shape.update(row["shape"], log_length, np.int64(event["output_tokens"]), np.int64(event["endpoint"]))
     memory.remember(row["memory"], code)
     progress["covered"] += 1
@@ -162,34 +176,33 @@ def features(row: Record, out: Vector) -> None:
     out[0] = n
     out[1] = order.ratio(o, 0, expected)
     out[2] = order.ratio(o, 1, expected)
-    out[3] = order.ratio(o, 2, expected)
-    out[4] = order.ratio(o, 3, expected)
-    out[5] = order.session_ratio(o, expected)
-    out[6] = order.win_rate(o)
-    out[7] = shape.length_ratio(row["shape"])
-    out[8] = mixture.long_ratio(row["mixture"])
-    out[9] = mixture.long_win_rate(row["mixture"])
-    out[10] = np.float64(r["repeats"])
-    out[11] = np.float64(r["hot"])
-    out[12] = r["run"]
-    out[13] = recurrence.recent_share(r)
-    out[14] = recurrence.near_share(r)
-    out[15] = expected / UNRELATED
-    out[16] = coverage.novelty(c)
-    out[17] = c["fresh"] / c["weight"] if c["weight"] > 0.0 else 0.0
-    out[18] = shape.frame(c["share"], c["weight"])
-    out[19] = cadence.spread(row["cadence"])
-    out[20] = cadence.change(row["cadence"])
-    out[21] = cadence.location(row["cadence"])
-    out[22] = cadence.occupied(row["cadence"])
-    out[23] = shape.short_share(row["shape"]) if row["shape"]["answers"] > 0.0 else UNKNOWN_SHARE
-    out[24] = users.plausible(row["users"])
-    out[25] = np.float64(row["header"]["requests"] - row["cadence"]["densest"])
+    out[3] = order.recent_ratio(o, expected)
+    out[4] = order.session_ratio(o, expected)
+    out[5] = neighbours.mean_lag(row["neighbours"])
+    out[6] = shape.length_ratio(row["shape"])
+    out[7] = mixture.long_ratio(row["mixture"])
+    out[8] = mixture.long_lag(row["mixture"], row["neighbours"])
+    out[9] = np.float64(r["repeats"])
+    out[10] = np.float64(r["hot"])
+    out[11] = r["run"]
+    out[12] = recurrence.recent_share(r)
+    out[13] = recurrence.near_share(r)
+    out[14] = expected / UNRELATED
+    out[15] = coverage.novelty(c)
+    out[16] = c["fresh"] / c["weight"] if c["weight"] > 0.0 else 0.0
+    out[17] = shape.frame(c["share"], c["weight"])
+    out[18] = cadence.spread(row["cadence"])
+    out[19] = cadence.change(row["cadence"])
+    out[20] = cadence.location(row["cadence"])
+    out[21] = cadence.occupied(row["cadence"])
+    out[22] = shape.short_share(row["shape"]) if row["shape"]["answers"] > 0.0 else UNKNOWN_SHARE
+    out[23] = users.plausible(row["users"])
+    out[24] = np.float64(row["header"]["requests"] - row["cadence"]["densest"])
     life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0
     recent = o["distance"][0] / o["pairs"][0] if o["pairs"][0] > 0.0 else 0.0
-    out[26] = recent / life if life > 1.0 else 1.0
-    out[27] = 128.0 * r["weight"]
-    out[28] = 128.0 * r["recent"]
+    out[25] = recent / life if life > 1.0 else 1.0
+    out[26] = 128.0 * r["weight"]
+    out[27] = 128.0 * r["recent"]
 
 
 @kernel

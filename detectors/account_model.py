@@ -12,6 +12,7 @@ from detectors import account, calibration, rivals
 from detectors.account import FEATURES
 from detectors.baseline import Baseline, load_default
 from detectors.kernel import Record
+from detectors.statistics import memory
 from detectors.statistics.bits import mix
 from detectors.statistics.estimator import ABSENT_OFFSET, ABSENT_TIME, Parts, RecordEstimator, Request, event_of
 
@@ -80,7 +81,7 @@ class AccountModel(RecordEstimator, base.AnomalyDetector):
         if event["identity"] == 0:
             event["identity"] = mix(np.uint64(progress["requests"] + 1))
         if account.admit(record, event) == account.ADMITTED:
-            account.step(record, event, np.zeros(32, np.int64))
+            account.step(record, event, np.zeros(memory.HELD, np.int64))
 
     def _heads(self, record: Record) -> NDArray[np.float64]:
         scores = np.zeros(len(rivals.HEADS))

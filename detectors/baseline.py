@@ -21,7 +21,7 @@ from detectors import rivals
 from detectors.account import FEATURES
 from detectors.encoder import Encoder
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 8 << 20
 DEFAULT_RESOURCE = "default_baseline.json"
 
@@ -57,7 +57,7 @@ class DecisionPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     weights: dict[str, list[dict[str, float]]]
-    priors: dict[str, float]
+    priors: dict[str, dict[str, float]]
     service_repeats: list[list[float]]
     tails: dict[str, TailPart]
     days_per_account: float
@@ -90,6 +90,7 @@ class BaselineFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provenance: Provenance
 
 
+PRIORS_FOR = ("no_users", "users")
 QUANTILE_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE_LOOKS = (16, 32, 64, 128, 256, 512)
 
@@ -152,7 +153,10 @@ class Baseline:
         tails["combined"] = _tail_part(model["combined"][0])
         return DecisionPart(
             weights=weights,
-            priors={name: float(p) for name, p in zip(rivals.RIVALS, model["prior"][0], strict=True)},
+            priors={
+                who: {name: float(p) for name, p in zip(rivals.RIVALS, row, strict=True)}
+                for who, row in zip(PRIORS_FOR, model["prior"][0], strict=True)
+            },
             service_repeats=model["zipf_repeats"][0].tolist(),
             tails=tails,
             days_per_account=self.days_per_account,
@@ -276,7 +280,7 @@ def _read_model(part: DecisionPart) -> NDArray[Any]:
         for knot, weights in enumerate(part.weights[pair]):
             for name, weight in weights.items():
                 model["weight"][0, k, knot, columns[name]] = weight
-    model["prior"][0] = [part.priors[name] for name in rivals.RIVALS]
+    model["prior"][0] = [[part.priors[who][name] for name in rivals.RIVALS] for who in PRIORS_FOR]
     repeats = np.array(part.service_repeats, np.float64)
     if repeats.shape != model["zipf_repeats"][0].shape or not (np.isfinite(repeats) & (repeats >= 0.0)).all():
         raise ValueError(f"service_repeats must be finite, not negative, shape {model['zipf_repeats'][0].shape}")

@@ -25,6 +25,7 @@ from detectors.account import FEATURES
 from detectors.baseline import Baseline
 from detectors.events import EventBatch
 from detectors.report import Reporter
+from detectors.statistics import memory
 from schemas.alert import Alert
 
 Lookup = Callable[[int, bytes], bytes | None]
@@ -144,7 +145,7 @@ class Engine:
         self._log_ends: dict[int, int] = {}
         self._changes = np.zeros(CHANGES, finding.CHANGE_DTYPE)
         self._counts = np.zeros(finding.COUNTS, np.int64)
-        self._scratch = np.zeros(32, np.int64)
+        self._scratch = np.zeros(memory.HELD, np.int64)
         self._blank = np.zeros(1, account.DTYPE)
 
     @property

@@ -96,7 +96,7 @@ def _write(
     if kind != CLOSE:
         episode["head"] = calibration.leading_head(model, change["scores"])
     change["head"] = episode["head"]
-    change["rival"] = rivals.strongest_rival(model, change["ratios"][change["head"]])
+    change["rival"] = rivals.strongest_rival(model, change["features"], change["ratios"][change["head"]])
 
 
 @kernel

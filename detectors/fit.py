@@ -3,8 +3,10 @@
 The extraction side is the history itself, its prompts shuffled across accounts (`synthetic`). The organic accounts are
 shared out among the rivals by readable rules, refined once by leaving out of the person's training the few that the
 first fit takes for extraction throughout. The tails come from fits that have not seen the account, nor any account that
-shares its texts, nor its domain: accounts are cut into eight folds along the principal directions of what they ask
-about, which leaves out what an operator would call a pool (a company's chat, a product's users) without being told.
+shares its texts, nor its domain: accounts are cut in two halves, each judged by the other's fit, four times along the
+principal directions of what they ask about. That leaves out what an operator would call a pool (a company's chat, a
+product's users) without being told, and gives what the knob promises on people whom the history has not seen; small
+folds, whose fits have seen nearly everything, would promise several times too few false findings.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from detectors.baseline import QUANTILE_LEVELS, QUANTILE_LOOKS, Baseline, Proven
 from detectors.calibration import calibrate
 from detectors.encoder import Encoder
 from detectors.logistic import fit_logistic
+from detectors.statistics import memory
 from detectors.synthetic import LEAST_CHARACTERS, Events, Stream, streams
 
 Floats = NDArray[np.float64]
@@ -33,7 +36,7 @@ LOOKS_MAX = 400
 LEAST_LOOKS = 1
 LEAST_ACCOUNTS = 60
 SYNTHETIC_STREAMS = 900
-FOLD_LEVELS = 3  # 2 ** 3 folds
+HALVINGS = 4
 DAY_MS = 86_400_000
 SHARED_TEXTS = 0.25
 POPULAR_TEXT_ACCOUNTS = 60
@@ -123,22 +126,22 @@ def fit(
     extraction = [(stream, looks) for stream, looks in extraction if len(looks)]
     progress("rivals", 0.0)
     model, suspects = fit_model(organic, extraction)
-    fold = folds(events)
-    maxima = np.zeros((len(events), len(rivals.HEADS)))
-    for f in range(2**FOLD_LEVELS):
-        rest = [o for o, g in zip(organic, fold.fold, strict=True) if g != f]
-        without, _ = fit_model(rest, extraction)
-        for i in np.flatnonzero(fold.fold == f):
-            maxima[i] = maximum_scores(without, organic[i].looks)
-        progress("rivals", (f + 1) / 2**FOLD_LEVELS)
-    calibrate(model, maxima)
+    cut = halves(events)
+    maxima = np.zeros((HALVINGS, len(events), len(rivals.HEADS)))
+    for k, half in enumerate(cut.half):
+        for side in (0, 1):
+            other, _ = fit_model([o for o, h in zip(organic, half, strict=True) if h != side], extraction)
+            for i in np.flatnonzero(half == side):
+                maxima[k, i] = maximum_scores(other, organic[i].looks)
+        progress("rivals", (k + 1) / HALVINGS)
+    calibrate(model, maxima.reshape(-1, len(rivals.HEADS)))
     days = [len(np.unique(e["time"] // DAY_MS)) for e in accounts if len(e)]
     baseline = Baseline(
         encoder,
         model,
         float(np.mean(days)),
         len(events),
-        fold.groups,
+        cut.groups,
         _quantiles([o.looks for o in organic if o.kind == "person"]),
         msgspec.structs.replace(provenance or Provenance(), kinds=dict(sorted(kinds.items()))),
     )
@@ -147,7 +150,7 @@ def fit(
         dict(kinds),
         suspects,
         len(accounts) - len(judged),
-        1000.0 / (fold.groups * baseline.days_per_account),
+        1000.0 / (cut.groups * baseline.days_per_account),
     )
 
 
@@ -156,7 +159,7 @@ def looks_of(events: Events) -> Floats:
     row = np.zeros(1, account.DTYPE)
     looks = np.zeros((LOOKS_MAX, len(FEATURES)))
     at = np.zeros(LOOKS_MAX, np.int64)
-    count = account.trace(row[0], events, np.zeros(32, np.int64), looks, at)
+    count = account.trace(row[0], events, np.zeros(memory.HELD, np.int64), looks, at)
     result: Floats = looks[:count].copy()
     return result
 
@@ -173,7 +176,7 @@ def kind_of(looks: Floats) -> str:
         return "batch"
     if last[F["repeats"]] > 0.6 * last[F["n"]] or last[F["users"]] > 0.0:
         return "service"
-    forgets = last[F["win"]] < 0.57 and last[F["vn1"]] > 0.975
+    forgets = last[F["nearest_lag"]] > 6.5 and last[F["vn_recent"]] > 0.985
     if forgets and last[F["n"]] >= 32 and last[F["repeats"]] >= 3:
         return "service"
     return "person"
@@ -263,32 +266,27 @@ def maximum_scores(model: NDArray[Any], looks: Floats) -> Floats:
     return result
 
 
-class Folds(NamedTuple):
-    """A fold for each account, and how many groups of accounts with texts of their own there are."""
+class Halves(NamedTuple):
+    """Each account's half in each cut, shape `(HALVINGS, accounts)`, and how many groups have texts of their own."""
 
-    fold: NDArray[np.int64]
+    half: NDArray[np.int64]
     groups: int
 
 
-def folds(accounts: Sequence[Events]) -> Folds:
-    """Cut accounts into 2 ** `FOLD_LEVELS` folds of alike domains; accounts that share their texts stay together.
+def halves(accounts: Sequence[Events]) -> Halves:
+    """Cut accounts into two halves of alike domains, `HALVINGS` times; accounts that share their texts stay together.
 
-    Each fold is halved at the median of its first principal component of the accounts' mean codes.
+    Each cut is at the median of one of the first principal components of the accounts' mean codes.
     """
     group = _groups(accounts)
     mean = np.array([np.unpackbits(e["code"].view(np.uint8), axis=1).mean(axis=0) for e in accounts])
     names, index = np.unique(group, return_inverse=True)
     centre = np.array([mean[index == k].mean(axis=0) for k in range(len(names))])
-    label = np.zeros(len(names), np.int64)
-    for level in range(FOLD_LEVELS):
-        for part in range(2**level):
-            member = np.flatnonzero(label == part)
-            if len(member) < 4:
-                continue
-            z = centre[member] - centre[member].mean(axis=0)
-            projection = z @ np.linalg.svd(z, full_matrices=False)[2][0]
-            label[member[projection > np.median(projection)]] += 2**level
-    return Folds(label[index], len(names))
+    centred = centre - centre.mean(axis=0)
+    components = np.linalg.svd(centred, full_matrices=False)[2][:HALVINGS]
+    projections = components @ centred.T
+    half = (projections > np.median(projections, axis=1, keepdims=True)).astype(np.int64)
+    return Halves(half[:, index], len(names))
 
 
 def _groups(accounts: Sequence[Events]) -> NDArray[np.int64]:

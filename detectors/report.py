@@ -35,14 +35,13 @@ SEQUENCE, FREQUENCY, TIMING, CONTENT = (
 
 MEANINGS = {
     "vn1": Meaning(SEQUENCE, "distance of successive requests over that of any two: 1 has no memory"),
-    "vn2": Meaning(SEQUENCE, "the same two requests apart"),
-    "vn4": Meaning(SEQUENCE, "the same four requests apart"),
     "vn16": Meaning(SEQUENCE, "the same sixteen requests apart"),
     "vn_session": Meaning(SEQUENCE, "the same within sessions (less than ten minutes apart)"),
-    "win": Meaning(SEQUENCE, "how often the last 8 requests lie nearer than 8 old ones: 0.5 has no memory"),
+    "vn_recent": Meaning(SEQUENCE, "the same over the last sixteen requests at once, nearer ones weighing more"),
+    "nearest_lag": Meaning(SEQUENCE, "how many requests away the nearest one lies, 8 being 8 or more"),
     "vn_length": Meaning(SEQUENCE, "von Neumann's ratio of the prompts' log length: 1 has no memory"),
     "vn_long": Meaning(SEQUENCE, "von Neumann's ratio among the account's longest quarter of prompts"),
-    "win_long": Meaning(SEQUENCE, "local wins among the account's longest quarter of prompts"),
+    "nearest_lag_long": Meaning(SEQUENCE, "the same for the account's longest quarter of prompts"),
     "near": Meaning(FREQUENCY, "share of requests almost like an earlier one"),
     "window_repeats": Meaning(FREQUENCY, "requests asked before, in the recent window"),
     "recent_repeats": Meaning(FREQUENCY, "share of recent requests asked before"),
@@ -172,7 +171,10 @@ class Reporter:
         """One clause a rejected rival."""
         x = change["features"]
         words = {
-            "person": f"not a person (order {x[F['vn1']]:.2f} of chance, local wins {x[F['win']]:.2f})",
+            "person": (
+                f"not a person (order {x[F['vn_recent']]:.2f} of chance, nearest request "
+                f"{x[F['nearest_lag']]:.1f} requests away)"
+            ),
             "service": f"not a service ({x[F['window_repeats']]:.0f} of the last {x[F['window']]:.0f} asked before)",
             "batch": _batch_words(x[F["short"]]),
         }
@@ -195,13 +197,14 @@ class Reporter:
         rival = rivals.RIVALS[int(change["rival"])]
         ratio = float(change["ratios"][int(change["head"])][int(change["rival"])])
         requests = float(x[F["n"]])
-        vn1 = self._baseline.quantiles_at("vn1", requests)
+        order = self._baseline.quantiles_at("vn_recent", requests)
         share = portable_math.exp(-float(change["surprise"]))
         sentences = [
             f"Since {utc(int(episode['first_seen']))} the account sent {leaked} requests that look like a list being "
             f"worked off ({int(header['requests'])} requests in all since {utc(int(header['first_time']))}).",
             f"Compared with every organic explanation: {self._why(change)}.",
-            f"People's accounts of this length have an order of {vn1[0]:.2f} to {vn1[4]:.2f} of chance (5 % to 95 %).",
+            f"People's accounts of this length have an order of {order[0]:.2f} to {order[4]:.2f} of chance "
+            "(5 % to 95 %).",
             f"The organic explanation hardest to reject is {NAMES[rival]}: the traffic is e^{ratio:.1f} times likelier "
             f"under extraction. {INNOCENT[rival]}",
             f"Of organic accounts, {100.0 * share:.2g} % ever look so much like extraction; the knob allows "

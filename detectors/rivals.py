@@ -45,14 +45,13 @@ class Scale(NamedTuple):
 
 SCALES = {
     "vn1": Scale(0.8, 1.0, 1.0),
-    "vn2": Scale(0.8, 1.0, 1.0),
-    "vn4": Scale(0.85, 1.0, 1.0),
     "vn16": Scale(0.6, 1.02, 1.0),
     "vn_session": Scale(0.8, 1.0, 1.0),
-    "win": Scale(0.5, 0.8, 0.5),
+    "vn_recent": Scale(0.8, 1.0, 1.0),
+    "nearest_lag": Scale(3.0, 7.5, 7.0),
     "vn_length": Scale(0.3, 1.0, 1.0),
     "vn_long": Scale(0.8, 1.0, 1.0),
-    "win_long": Scale(0.45, 0.8, 0.5),
+    "nearest_lag_long": Scale(3.0, 7.5, 7.0),
     "near": Scale(0.0, 0.6),
     "recent_repeats": Scale(0.0, 0.15),
     "gap_spread": Scale(0.0, 3.0),
@@ -61,23 +60,26 @@ SCALES = {
     "short": Scale(0.0, 1.0),
 }
 
-ORDER = {"vn1": 1, "vn2": 1, "vn4": 1, "vn_session": 1, "win": -1}
+ORDER = {"vn_recent": 1, "vn_session": 1, "nearest_lag": 1}
 CADENCE = {"gap_spread": -1, "gap_change": -1, "occupied": 1}
 
 PAIRS: dict[str, dict[str, int]] = {
     "person/memoryless+cadence": {**ORDER, "vn_length": 1, "vn_long": 1, **CADENCE},
     "person/memoryless": {**ORDER, "vn_length": 1, "vn_long": 1},
-    "person/mixture+cadence": {**ORDER, "vn_long": 1, "win_long": -1, **CADENCE},
-    "person/mixture": {**ORDER, "vn_long": 1, "win_long": -1},
+    "person/mixture+cadence": {**ORDER, "vn_long": 1, "nearest_lag_long": 1, **CADENCE},
+    "person/mixture": {**ORDER, "vn_long": 1, "nearest_lag_long": 1},
     "person/sorted": {"near": 1, "vn16": -1, "vn_length": -1, "recent_repeats": -1, **CADENCE},
-    "many/sorted": {"vn1": -1, "win": 1, "vn16": -1},
+    "many/sorted": {"vn1": -1, "nearest_lag": -1, "vn16": -1},
     "batch": {"short": -1},
 }
 """Each logistic's statistics, with the sign that evidence of extraction must have."""
 
 HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted")
 RIVALS = ("person", "service", "batch")
-PRIORS = (0.86, 0.07, 0.07)
+PRIORS = ((0.8, 0.13, 0.07), (0.65, 0.28, 0.07))
+"""Weight of each rival for an account that names no plausible `end_user`s, and for one that does. Naming users costs
+nothing, so it makes a service likelier and never certain: such an account is found later, not never."""
+
 LEAST_REQUESTS = (16, 16, 64, 64, 32)
 SILENT = -20.0
 """The score of an account that may not be judged yet."""
@@ -114,7 +116,7 @@ DTYPE = np.dtype(
         ("low", "<f8", (len(FEATURES),)),
         ("high", "<f8", (len(FEATURES),)),
         ("null", "<f8", (len(FEATURES),)),
-        ("prior", "<f8", (len(RIVALS),)),
+        ("prior", "<f8", (2, len(RIVALS))),  # without and with plausible end users
         ("log_n", "<f8", (len(ZIPF_N),)),
         ("zipf_repeats", "<f8", (SERVICES, len(ZIPF_N))),
         ("zipf_log_prior", "<f8", (SERVICES,)),
@@ -234,6 +236,7 @@ def judge(model: Record, x: Vector, ratios: Vector, scores: Vector) -> None:
     """
     service = recurrence(model, x)
     batch = logistic(model, _BATCH, x) if x[_SHORT] >= 0.0 else UNKNOWN_ANSWERS_RATIO
+    prior = model["prior"][1 if x[_USERS] > 0.0 else 0]
     may_speak = x[_N] >= BURST_REQUESTS or x[_OUTSIDE] >= OUTSIDE_BURST
     for head in range(len(HEADS)):
         ratios[head, 0] = logistic(model, head, x)
@@ -243,7 +246,7 @@ def judge(model: Record, x: Vector, ratios: Vector, scores: Vector) -> None:
             ratios[head, 1] = logistic(model, _MANY_SORTED, x) + min(max(service, -20.0), 10.0)
         total = -1e9
         for k in range(len(RIVALS)):
-            total = portable_math.log_add(total, portable_math.log(model["prior"][k]) - ratios[head, k])
+            total = portable_math.log_add(total, portable_math.log(prior[k]) - ratios[head, k])
         scores[head] = -total if may_speak and x[_N] >= LEAST_REQUESTS[head] else SILENT
 
 
@@ -256,10 +259,11 @@ def judge_all(model: Record, looks: Vector, scores: Vector) -> None:
 
 
 @kernel
-def strongest_rival(model: Record, ratios: Vector) -> Scalar:
-    """Index of the organic explanation that is hardest to reject, from one head's ratios."""
+def strongest_rival(model: Record, x: Vector, ratios: Vector) -> Scalar:
+    """Index of the organic explanation that is hardest to reject, from statistics and one head's ratios."""
+    prior = model["prior"][1 if x[_USERS] > 0.0 else 0]
     best = 0
     for k in range(1, len(RIVALS)):
-        if portable_math.log(model["prior"][k]) - ratios[k] > portable_math.log(model["prior"][best]) - ratios[best]:
+        if portable_math.log(prior[k]) - ratios[k] > portable_math.log(prior[best]) - ratios[best]:
             best = k
     return best

@@ -165,9 +165,9 @@ def plain_baseline(encoder: Encoder = ENCODER) -> Baseline:
             weights[:, 0], weights[:, 1 + F["short"]] = 6.0, -12.0
         elif pair.startswith("person/memoryless"):
             weights[:, 0] = 5.0
-            for name in ("vn1", "vn2"):
+            for name in ("vn_recent", "vn_session"):
                 weights[:, 1 + F[name]] = 30.0
-            weights[:, 1 + F["win"]] = -20.0
+            weights[:, 1 + F["nearest_lag"]] = 1.5
         else:
             weights[:, 0] = -6.0
             for name, sign in statistics.items():

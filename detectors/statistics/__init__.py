@@ -5,7 +5,8 @@ from detectors.statistics.coverage import Breadth, Novelty
 from detectors.statistics.identity import Duplicates
 from detectors.statistics.memory import NearestRemembered
 from detectors.statistics.mixture import LongestQuarterRatio
-from detectors.statistics.order import LocalWinRate, VonNeumannRatio
+from detectors.statistics.neighbours import NearestLag
+from detectors.statistics.order import VonNeumannRatio
 from detectors.statistics.recurrence import RepeatShare
 from detectors.statistics.shape import LengthRatio, ShortAnswerShare
 from detectors.statistics.users import DistinctUsers
@@ -16,8 +17,8 @@ __all__ = [
     "DistinctUsers",
     "Duplicates",
     "LengthRatio",
-    "LocalWinRate",
     "LongestQuarterRatio",
+    "NearestLag",
     "NearestRemembered",
     "Novelty",
     "RepeatShare",

@@ -26,7 +26,7 @@ import numpy as np
 from detectors.events import BITS, UNRELATED, WORDS
 from detectors.kernel import Code, Record, Scalar, Vector, kernel
 from detectors.statistics import memory
-from detectors.statistics.estimator import Parts, RecordDetector, is_covered
+from detectors.statistics.estimator import Parts, RecordDetector, RecordTransformer, is_covered
 from detectors.statistics.memory import ABSENT, RING
 
 FULL = 65535
@@ -156,18 +156,14 @@ def novelty(s: Record) -> Scalar:
     return s["novelty"] / s["novelty_weight"] / UNRELATED if s["novelty_weight"] > 0.0 else 0.0
 
 
-class CoverageDetector(RecordDetector):
-    """Base of the statistics of coverage: memory and coverage in one record."""
-
-    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "coverage": DTYPE}
-
-    def _take(self, record: Record, event: np.void) -> None:
-        if is_covered(event):
-            update(record["coverage"], event["code"], memory.distances_to(record["memory"], event["code"]))
-            memory.remember(record["memory"], event["code"])
+def _take(record: Record, event: np.void) -> None:
+    """Take an event through memory and coverage."""
+    if is_covered(event):
+        update(record["coverage"], event["code"], memory.distances_to(record["memory"], event["code"]))
+        memory.remember(record["memory"], event["code"])
 
 
-class Breadth(CoverageDetector):
+class Breadth(RecordDetector):
     """How wide the requests spread over the embedding space: 0 for a heartbeat, near 1 for the population as a whole.
 
     The expected distance of two recent requests, in units of that of unrelated ones: the sum over the code's bits of
@@ -188,15 +184,21 @@ class Breadth(CoverageDetector):
     [^1]: Simpson, E. H. (1949). Measurement of diversity. Nature 163. (The chance that two draws differ.)
     """
 
+    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "coverage": DTYPE}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        _take(record, event)
+
     def _value(self, record: Record) -> float:
         return float(expected_distance(record["coverage"])) / UNRELATED
 
 
-class Novelty(CoverageDetector):
+class Novelty(RecordTransformer):
     """How far each request lies from the account's own old ones: 1 when it is unrelated to all of them.
 
-    Decayed mean (half-life 88 requests) of the distance to the nearest of 16 sampled old requests, in units of
-    the distance of unrelated ones; 0 before there is a sample.
+    Decayed mean (half-life 88 requests) of the distance to the nearest of 32 sampled old requests, in units of
+    the distance of unrelated ones; 0 before there is a sample. Person and list alike are novel, a service is not, so it
+    describes and does not accuse.
 
     Examples
     --------
@@ -205,9 +207,15 @@ class Novelty(CoverageDetector):
     >>> for i in range(100):
     ...     heartbeat.learn_one({"subject": 1.0})
     ...     broad.learn_one({f"subject {i}": 1.0})
-    >>> round(heartbeat.get(), 2), round(broad.get(), 2)
-    (0.0, 0.85)
+    >>> round(heartbeat.get()["novelty"], 2), round(broad.get()["novelty"], 2)
+    (0.0, 0.83)
     """
 
-    def _value(self, record: Record) -> float:
-        return float(novelty(record["coverage"]))
+    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "coverage": DTYPE}
+
+    def get(self) -> dict[str, float]:
+        """The mean, of all that was learnt."""
+        return {"novelty": float(novelty(self._state[0]["coverage"]))}
+
+    def _take(self, record: Record, event: np.void) -> None:
+        _take(record, event)

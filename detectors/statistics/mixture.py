@@ -2,11 +2,11 @@
 
 Extraction prompts are longer than most of what people type, so order is measured once more among the account's own
 longest quarter (a running quantile by stochastic approximation, Robbins and Monro 1951): von Neumann's ratio of each
-long request against the long one before it, and the local win of long requests. An honest person's long requests follow
-up on something; a list's do not. A take-over is found because this and `order` forget: after some ninety requests an
-account is measured by its new self.
+long request against the long one before it, and how many requests away the nearest to a long one lies (`neighbours`).
+An honest person's long requests follow up on something; a list's do not. A take-over is found because this and `order`
+forget: after some ninety requests an account is measured by its new self.
 
-Half-life 88 long requests. Bytes: 336. Cost: one pass over 128 small integers for a quarter of the requests.
+Half-life 88 long requests. Bytes: 344. Cost: one pass over 128 small integers for a quarter of the requests.
 
 References
 ----------
@@ -21,10 +21,11 @@ import numpy as np
 
 from detectors.events import BITS, WORDS
 from detectors.kernel import Code, Record, Scalar, kernel
-from detectors.statistics import memory, order, shape
+from detectors.statistics import shape
 from detectors.statistics.bits import hamming
 from detectors.statistics.coverage import FULL, KEEP, RATE, spread_of
 from detectors.statistics.estimator import Parts, RecordDetector, is_covered
+from detectors.statistics.memory import RING
 
 QUANTILE = 0.75
 STEP = 0.1
@@ -40,15 +41,21 @@ DTYPE = np.dtype(
         ("last", "<u8", (WORDS,)),
         ("distance", "<f8"),
         ("pairs", "<f8"),
-        ("wins", "<f8"),
-        ("contests", "<f8"),
+        ("lags", "<f8"),  # decayed sum of the lags of long requests that left the ring
+        ("lag_weight", "<f8"),
+        ("long", "<i8"),  # which of the last requests are long: a bit each, by number modulo RING
     ]
 )
 
 
 @kernel
-def update(s: Record, code: Code, log_length: Scalar, win: Scalar) -> None:
-    """Take one request: its code, log length (negative when unknown) and local win (`order.local_win`)."""
+def update(s: Record, code: Code, log_length: Scalar, number: Scalar, leaving: Scalar) -> None:
+    """Take one request: code, log length (negative when unknown), number, and `neighbours.leaving` at that number."""
+    own = np.int64(1) << np.int64(number % RING)
+    if s["long"] & own and leaving > 0.0:
+        s["lags"] = s["lags"] * KEEP + leaving
+        s["lag_weight"] = s["lag_weight"] * KEEP + 1.0
+    s["long"] &= ~own
     if log_length < 0.0:
         return
     if s["seen"] == 0:
@@ -58,9 +65,7 @@ def update(s: Record, code: Code, log_length: Scalar, win: Scalar) -> None:
     s["seen"] += 1
     if not is_long or s["seen"] <= WARM_UP:
         return
-    if win >= 0.0:
-        s["wins"] = s["wins"] * KEEP + win
-        s["contests"] = s["contests"] * KEEP + 1.0
+    s["long"] |= own
     if s["weight"] > 0.0:
         s["distance"] = s["distance"] * KEEP + np.float64(hamming(code, s["last"]))
         s["pairs"] = s["pairs"] * KEEP + 1.0
@@ -87,9 +92,15 @@ def long_ratio(s: Record) -> Scalar:
 
 
 @kernel
-def long_win_rate(s: Record) -> Scalar:
-    """Local wins among the longest quarter, shrunk to .6 as if by six contests."""
-    return (s["wins"] + 6.0 * 0.6) / (s["contests"] + 6.0)
+def long_lag(s: Record, near: Record) -> Scalar:
+    """Mean lag of the nearest to a request of the longest quarter (`near`: `neighbours`), shrunk to 6 as if by six."""
+    total = s["lags"] + 6.0 * 6.0
+    weight = s["lag_weight"] + 6.0
+    for k in range(RING):
+        if (s["long"] >> np.int64(k)) & 1 and near["lag"][k] > 0:
+            total += np.float64(near["lag"][k])
+            weight += 1.0
+    return total / weight
 
 
 class LongestQuarterRatio(RecordDetector):
@@ -118,15 +129,12 @@ class LongestQuarterRatio(RecordDetector):
     [^1]: Robbins, H. and Monro, S. (1951). A stochastic approximation method. Annals of Mathematical Statistics 22(3).
     """
 
-    PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "mixture": DTYPE}
+    PARTS: ClassVar[Parts] = {"mixture": DTYPE}
 
     def _take(self, record: Record, event: np.void) -> None:
-        if not is_covered(event):
-            return
-        held = record["memory"]
-        win = order.local_win(memory.distances_to(held, event["code"]), held["count"])
-        update(record["mixture"], event["code"], shape.log_length(np.float64(event["length"])), win)
-        memory.remember(held, event["code"])
+        if is_covered(event):
+            # Without neighbours: only the ratio is asked for.
+            update(record["mixture"], event["code"], shape.log_length(np.float64(event["length"])), 0, 0.0)
 
     def _value(self, record: Record) -> float:
         return float(long_ratio(record["mixture"]))

@@ -43,10 +43,10 @@ from tests.bench.peers.protocol import Training
 from tests.bench.peers.stillwatch import head_scores, surprises
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "order": ("vn1", "vn2", "vn4", "vn16", "vn_session", "win", "life_ratio"),
+    "order": ("vn1", "vn16", "vn_recent", "vn_session", "nearest_lag", "life_ratio"),
     "coverage": ("breadth", "novelty", "fresh"),
     "recurrence": ("repeats", "hot", "run", "recent_repeats", "near", "window", "window_repeats"),
-    "mixture": ("vn_long", "win_long"),
+    "mixture": ("vn_long", "nearest_lag_long"),
     "cadence": ("gap_spread", "gap_change", "gap_location", "occupied"),
     "shape": ("vn_length", "short", "frame"),
     "users": ("users",),
@@ -57,7 +57,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 SAYS_NOTHING = {"short": UNKNOWN_SHARE, "outside_burst": 1e9}
 """Values that say nothing, where it is neither the value under extraction nor zero."""
 
-NORMALISED = ("vn1", "vn2", "vn4", "vn16", "vn_session")
+NORMALISED = ("vn1", "vn16", "vn_recent", "vn_session")
 """Statistics of order that are divided by the account's own expected distance."""
 
 NOT_POSSIBLE = 1e-12
@@ -112,7 +112,7 @@ class Variant:
         extraction = [(stream, neutralised(looks, self.without)) for stream, looks in training.extraction]
         self.model, _ = fit_model(organic, extraction)  # type: ignore[arg-type]
         if self.without in rivals.RIVALS:
-            self.model["prior"][0, rivals.RIVALS.index(self.without)] = NOT_POSSIBLE
+            self.model["prior"][0, :, rivals.RIVALS.index(self.without)] = NOT_POSSIBLE
 
     def scores(self, account: Account) -> Floats:
         """Scores of the heads at each look, shape `(looks, heads)`."""

@@ -20,6 +20,7 @@ from detectors.account import FEATURES
 from detectors.embedding import SMALLEST_NORM, TextEmbedder
 from detectors.encoder import Encoder
 from detectors.events import FAILED, NO_CONTENT, WORDS
+from detectors.statistics import memory
 from schemas.request import RequestLimits
 from streams.ingest import Ingest
 from streams.replay import file_batches
@@ -160,5 +161,5 @@ def looks_of(events: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
     """Statistics of an account at each of its looks, and the index of each look's event."""
     looks = np.zeros((len(events) // 4 + 1, len(FEATURES)))
     at = np.zeros(len(looks), np.int64)
-    count = account.trace(np.zeros(1, account.DTYPE)[0], events, np.zeros(32, np.int64), looks, at)
+    count = account.trace(np.zeros(1, account.DTYPE)[0], events, np.zeros(memory.HELD, np.int64), looks, at)
     return looks[:count].copy(), at[:count].copy()

@@ -145,5 +145,6 @@ def _peak(engine: Engine, batch: EventBatch) -> tuple[float, str, str]:
         return -engine.threshold, "", "too early"
     look = max(looks, key=lambda look: float(look["surprise"]))
     head = max(HEADS, key=lambda head: float(look[f"score/{head}"]))
-    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, PRIORS, strict=True)}
+    priors = PRIORS[int(look["users"] > 0.0)]
+    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True)}
     return float(look["surprise"]) - engine.threshold, head, max(held, key=lambda rival: held[rival])

@@ -16,6 +16,7 @@ from detectors.baseline import Baseline
 from detectors.engine import Engine
 from detectors.events import EventBatch
 from detectors.layouts import Layout, carry_over, digest_of, fields_of
+from detectors.statistics import memory
 from tests.envelopes import head_with, packed, resealed
 from tests.made_up import batch_job, part, person, plain_baseline, service, stream_of
 
@@ -29,7 +30,7 @@ Publish = Callable[[dict[str, str]], Layout]
 def row_after(n: int) -> np.ndarray:
     row = np.zeros(1, account.DTYPE)
     for event in person(n, 1):
-        account.step(row[0], event, np.zeros(32, np.int64))
+        account.step(row[0], event, np.zeros(memory.HELD, np.int64))
     return row
 
 
@@ -103,8 +104,8 @@ def test_the_list_is_written_as_it_was_read_and_cannot_be_changed_unnoticed() ->
 
 
 def test_names_types_and_order_of_fields_all_make_a_layout() -> None:
-    renamed = {("order.victories" if name == "order.wins" else name): kind for name, kind in NOW.items()}
-    variants = (NOW, renamed, NOW | {"order.wins": "<i8"}, dict(reversed(NOW.items())))
+    renamed = {("order.victories" if name == "order.recent_pairs" else name): kind for name, kind in NOW.items()}
+    variants = (NOW, renamed, NOW | {"order.recent_pairs": "<i8"}, dict(reversed(NOW.items())))
     digests = [digest_of(np.dtype(list(fields.items()))) for fields in variants]
     assert len(set(digests)) == len(variants)
     assert digests[0] == state.LAYOUT
@@ -117,7 +118,7 @@ def test_a_field_that_is_new_begins_at_zero_and_all_others_keep_their_values(pub
     envelope = older(ENVELOPE, publish(without("order.session_pairs", "users.named")))
     row = state.unseal(envelope, ENCODER_HASH)
     assert row.tobytes() == blanked(ROW, "order.session_pairs", "users.named").tobytes()
-    assert value(row, "order.wins") == value(ROW, "order.wins") != [0.0]
+    assert value(row, "order.recent_pairs") == value(ROW, "order.recent_pairs") != [0.0]
 
 
 def test_a_statistic_that_is_new_begins_at_zero(publish: Publish) -> None:

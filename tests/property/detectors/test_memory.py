@@ -28,13 +28,13 @@ def test_distances_are_to_the_last_sixteen_newest_first(n: int, seed: int) -> No
 
 
 @given(st.integers(0, 300), st.integers(0, 2**32))
-def test_the_sample_holds_different_requests_older_than_the_last_eight(n: int, seed: int) -> None:
+def test_the_sample_holds_different_requests_that_left_the_ring(n: int, seed: int) -> None:
     codes = random_codes(n, generator(seed))
     held = remembered(codes)[0]
     size = int(memory.sampled(held))
-    assert size == min(max(n - memory.LOCAL, 0), memory.RESERVOIR)
-    old = {code.tobytes() for code in codes[: max(n - memory.LOCAL, 0)]}
-    sample = {code.tobytes() for code in held["reservoir"][:size]}
+    assert size == min(max(n - memory.RING, 0), memory.RESERVOIR)
+    old = {code.tobytes() for code in codes[: max(n - memory.RING, 0)]}
+    sample = {code.tobytes() for code in held["sample"][:size]}
     assert len(sample) == size
     assert sample <= old
 
@@ -48,7 +48,7 @@ def test_every_old_request_is_as_likely_in_the_sample() -> None:
     for n, code in enumerate(codes):
         memory.remember(held[0], code)
         if n >= 200 and n % 40 == 0:
-            ages += list(held["reservoir"][0, :, 0] / (n - memory.LOCAL))
+            ages += list(held["sample"][0, :, 0] / (n - memory.RING))
     shares = np.histogram(ages, bins=4, range=(0.0, 1.0))[0] / len(ages)
     assert shares == pytest.approx([0.25] * 4, abs=0.08)
     assert np.mean(ages) == pytest.approx(0.5, abs=0.05)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from detectors import account, state
 from detectors.rivals import HEADS
+from detectors.statistics import memory
 from tests.envelopes import head_of, head_with, packed, payload_of, resealed
 from tests.made_up import listed, person
 
@@ -20,7 +21,7 @@ ENCODER_HASH = "0123456789abcdef"
 def state_after(n: int, seed: int) -> np.ndarray:
     row = np.zeros(1, account.DTYPE)
     for event in person(n, seed) if seed % 2 else listed(n, seed):
-        account.step(row[0], event, np.zeros(32, np.int64))
+        account.step(row[0], event, np.zeros(memory.HELD, np.int64))
     return row
 
 
@@ -41,7 +42,7 @@ def test_a_state_comes_back_as_it_was(n: int, seed: int) -> None:
 
 def test_a_state_that_was_read_can_be_written_to() -> None:
     row = state.unseal(ENVELOPE, ENCODER_HASH)
-    account.step(row[0], listed(1, 1)[0], np.zeros(32, np.int64))
+    account.step(row[0], listed(1, 1)[0], np.zeros(memory.HELD, np.int64))
     assert row["header"]["requests"][0] == 71
 
 
@@ -159,7 +160,7 @@ def test_a_state_that_is_accepted_can_be_used(noise: bytes) -> None:
     row["episode"]["reported_severity"] = 3
     row["episode"]["head"] %= len(HEADS)
     read = state.unseal(state.seal(row, ENCODER_HASH), ENCODER_HASH)
-    scratch, features = np.zeros(32, np.int64), np.zeros(len(account.FEATURES))
+    scratch, features = np.zeros(memory.HELD, np.int64), np.zeros(len(account.FEATURES))
     for event in listed(20, 1):
         account.step(read[0], event, scratch)
     account.features(read[0], features)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from detectors.engine import Engine
-from detectors.statistics import LocalWinRate
+from detectors.statistics import NearestLag
 from schemas.alert import encode_alert
 from tests.made_up import listed, person, plain_baseline, service, stream_of, with_failures
 
@@ -31,7 +31,7 @@ def digest(requests: int) -> str:
         found.update(encode_alert(alert))
     for name, envelope in sorted(engine.snapshot(0)):
         found.update(name + envelope)
-    model = LocalWinRate()
+    model = NearestLag()
     for event in log.columns[:40]:
         model.learn_one(event)
     found.update(model.to_bytes())

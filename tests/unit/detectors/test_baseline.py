@@ -40,7 +40,7 @@ def test_a_baseline_comes_back_as_it_was(baseline: Baseline) -> None:
 def test_it_is_text_that_a_person_can_read(baseline: Baseline) -> None:
     whole = json.loads(baseline.to_bytes())
     assert whole["decision"]["weights"]["batch"][0] == {"bias": 6.0, "short": -12.0}
-    assert whole["decision"]["priors"]["person"] == rivals.PRIORS[0]
+    assert whole["decision"]["priors"]["users"]["person"] == rivals.PRIORS[1][0]
 
 
 def test_a_number_changed_by_hand_is_noticed() -> None:
@@ -60,8 +60,8 @@ def test_a_number_changed_by_hand_is_noticed() -> None:
         lambda w: w["decision"]["quantiles"]["vn1"][0].__setitem__(0, 9.0),
         lambda w: w["decision"].__setitem__("days_per_account", 1.0),
         lambda w: w.__setitem__("decision_hash", "0" * 16),
-        lambda w: w["decision"]["priors"].__setitem__("person", 0.0),
-        lambda w: w["decision"]["priors"].pop("service"),
+        lambda w: w["decision"]["priors"]["users"].__setitem__("person", 0.0),
+        lambda w: w["decision"]["priors"]["no_users"].pop("service"),
         lambda w: w["decision"]["weights"].pop("batch"),
         lambda w: w["decision"]["weights"]["batch"].pop(),
         lambda w: w["decision"]["weights"]["batch"].extend([{"bias": 1.0}]),
@@ -77,7 +77,7 @@ def test_a_number_changed_by_hand_is_noticed() -> None:
         lambda w: w["decision"].__setitem__("quantiles", {}),
         lambda w: w["decision"]["quantiles"].__setitem__("vn1", [[0.0]]),
         lambda w: w["decision"]["quantiles"].__setitem__("vn1", [[0.0], [0.0, 1.0]]),
-        lambda w: w.__setitem__("format", 2),
+        lambda w: w.__setitem__("format", 1),
         lambda w: w.__setitem__("code", "import os"),
         lambda w: w.pop("encoder"),
     ],
@@ -121,7 +121,7 @@ def test_a_byte_changed_anywhere_gives_the_same_decisions_or_an_error(place: int
         lambda d: d["tails"].__setitem__("more", d["tails"]["combined"]),
         lambda d: d["weights"]["batch"].pop(),
         lambda d: d["weights"].__setitem__("more", []),
-        lambda d: d["priors"].__setitem__("person", -1.0),
+        lambda d: d["priors"]["no_users"].__setitem__("person", -1.0),
         lambda d: d.__setitem__("days_per_account", 0.0),
     ],
 )

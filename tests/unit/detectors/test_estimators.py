@@ -22,7 +22,7 @@ from detectors.events import BITS
 from detectors.statistics import (
     Breadth,
     Cadence,
-    LocalWinRate,
+    NearestLag,
     VonNeumannRatio,
     cadence,
     coverage,
@@ -31,6 +31,7 @@ from detectors.statistics import (
     identity,
     memory,
     mixture,
+    neighbours,
     order,
     recurrence,
     shape,
@@ -43,7 +44,7 @@ ESTIMATORS: list[type[RecordEstimator]] = [
     *(getattr(detectors.statistics, name) for name in detectors.statistics.__all__),
     AccountModel,
 ]
-RECORDS = (header, memory, coverage, order, recurrence, mixture, cadence, shape, users, identity)
+RECORDS = (header, memory, coverage, order, recurrence, mixture, neighbours, cadence, shape, users, identity)
 
 
 def feature_stream(n: int = 320) -> list[tuple[dict[str, Any], bool]]:
@@ -230,9 +231,9 @@ def test_a_request_without_a_time_comes_with_the_one_before() -> None:
 
 
 def test_statistics_work_in_a_pipeline() -> None:
-    pipeline = compose.Discard("time") | preprocessing.StandardScaler() | LocalWinRate()
+    pipeline = compose.Discard("time") | preprocessing.StandardScaler() | NearestLag()
     for x, _ in feature_stream(60):
-        assert 0.0 <= pipeline.score_one(x) <= 1.0
+        assert 0.0 <= pipeline.score_one(x) <= 8.0
         pipeline.learn_one(x)
     union = Cadence() + compose.Select("length")
     for x, _ in feature_stream(20):
@@ -267,7 +268,7 @@ def test_decayed_shares_of_bits_are_rivers_decayed_means() -> None:
     codes = near(np.repeat(random_codes(1, generator(5)), 2000, axis=0), 20, generator(6))
     held = np.zeros(1, coverage.DTYPE)
     means = [stats.EWMean(coverage.RATE) for _ in range(8)]
-    nothing = np.full(32, memory.ABSENT, np.int64)
+    nothing = np.full(memory.HELD, memory.ABSENT, np.int64)
     for code in codes:
         coverage.update(held[0], code, nothing)
         for bit, mean in enumerate(means):
@@ -283,7 +284,7 @@ def test_decayed_shares_of_bits_are_rivers_decayed_means() -> None:
 def test_the_account_model_is_the_engines_record(baseline: Baseline) -> None:
     events = np.concatenate([person(150, 1), listed(50, 2, start=START + 10**10, first_offset=150)])
     events["identity"] = np.arange(1, 201)
-    row, scratch = np.zeros(1, account.DTYPE), np.zeros(32, np.int64)
+    row, scratch = np.zeros(1, account.DTYPE), np.zeros(memory.HELD, np.int64)
     model = AccountModel(baseline)
     for event in events:
         assert account.admit(row[0], event) == account.ADMITTED

@@ -11,8 +11,19 @@ from detectors.account import FEATURES, F
 from detectors.baseline import Baseline
 from detectors.calibration import LEAST_ACCOUNTS
 from detectors.engine import Engine
-from detectors.fit import FitError, FitReport, fit, folds, kind_of, looks_of, population_mean
-from tests.made_up import ENCODER, batch_job, listed, person, population, service, stream_of
+from detectors.fit import FitError, FitReport, fit, halves, kind_of, looks_of, population_mean
+from tests.made_up import (
+    ENCODER,
+    batch_job,
+    generator,
+    listed,
+    near,
+    person,
+    population,
+    random_codes,
+    service,
+    stream_of,
+)
 
 HISTORY = population(64, 8, 8, requests=120)
 
@@ -104,20 +115,31 @@ def test_kinds_are_told_by_what_is_plain_to_see(events: np.ndarray, kind: str) -
     assert kind_of(looks_of(events)) == kind
 
 
-def test_accounts_that_share_their_texts_stay_in_one_fold() -> None:
+def test_accounts_that_share_their_texts_stay_in_one_half() -> None:
     accounts = [person(60, k) for k in range(24)]
     for k in (5, 11, 17):
         accounts[k]["code"][:30] = accounts[2]["code"][:30]
-    cut = folds(accounts)
-    assert len({int(cut.fold[k]) for k in (2, 5, 11, 17)}) == 1
+    cut = halves(accounts)
+    assert len({cut.half[:, k].tobytes() for k in (2, 5, 11, 17)}) == 1
     assert cut.groups == 21
 
 
-def test_alike_accounts_share_a_fold_and_folds_are_even() -> None:
-    accounts = [person(60, k) for k in range(64)]
-    sizes = np.bincount(folds(accounts).fold, minlength=8)
-    assert sizes.min() >= 6
-    assert len(sizes) == 8
+def test_halves_are_even_and_every_cut_is_another() -> None:
+    cut = halves([person(60, k) for k in range(64)]).half
+    assert cut.shape == (4, 64)
+    assert (cut.sum(axis=1) == 32).all()
+    agree = [(a == b).mean() for k, a in enumerate(cut) for b in cut[k + 1 :]]
+    assert 0.2 < min(agree) <= max(agree) < 0.8
+
+
+def test_alike_accounts_share_a_half() -> None:
+    rng = generator(1)
+    middles = random_codes(2, rng)
+    accounts = [listed(60, k) for k in range(40)]
+    for k, events in enumerate(accounts):
+        events["code"] = near(np.repeat(middles[k % 2 : k % 2 + 1], 60, axis=0), 30, rng)
+    first = halves(accounts).half[0]
+    assert (first == first[0]).tolist() == [k % 2 == 0 for k in range(40)]
 
 
 def test_a_short_text_that_many_send_joins_nobody() -> None:
@@ -125,7 +147,7 @@ def test_a_short_text_that_many_send_joins_nobody() -> None:
     for events in accounts:
         events["code"][:40] = 7
         events["length"][:40] = 5
-    assert folds(accounts).groups == 16
+    assert halves(accounts).groups == 16
 
 
 def test_looks_are_those_of_the_engine() -> None:

@@ -34,12 +34,12 @@ def test_hats_are_a_partition_of_one_between_knots() -> None:
 
 
 def test_a_known_direction_is_found_and_separates() -> None:
-    signs = {"vn1": 1, "win": -1}
-    positive = looks(400, 64, 1, vn1=0.99, win=0.5)
-    negative = looks(400, 64, 2, vn1=0.88, win=0.65)
+    signs = {"vn1": 1, "nearest_lag": 1}
+    positive = looks(400, 64, 1, vn1=0.99, nearest_lag=7.0)
+    negative = looks(400, 64, 2, vn1=0.88, nearest_lag=4.0)
     weights = fitted(signs, positive, negative)[2]
     assert weights[1 + F["vn1"]] > 1.0
-    assert weights[1 + F["win"]] < -1.0
+    assert weights[1 + F["nearest_lag"]] > 0.1
     score = [weights[0] + sum(weights[1 + F[name]] * scaled(x, name) for name in signs) for x in (positive, negative)]
     assert (score[0] > 0.0).mean() > 0.95
     assert (score[1] < 0.0).mean() > 0.95
@@ -47,9 +47,13 @@ def test_a_known_direction_is_found_and_separates() -> None:
 
 def test_a_statistic_cannot_count_the_wrong_way_round() -> None:
     # The history would have it that lists have more order than people.
-    weights = fitted({"vn1": 1, "win": -1}, looks(300, 64, 1, vn1=0.85, win=0.7), looks(300, 64, 2, vn1=0.99, win=0.5))
+    weights = fitted(
+        {"vn1": 1, "nearest_lag": 1},
+        looks(300, 64, 1, vn1=0.85, nearest_lag=4.0),
+        looks(300, 64, 2, vn1=0.99, nearest_lag=7.0),
+    )
     assert (weights[:, 1 + F["vn1"]] == 0.0).all()
-    assert (weights[:, 1 + F["win"]] == 0.0).all()
+    assert (weights[:, 1 + F["nearest_lag"]] == 0.0).all()
 
 
 def test_statistics_that_are_not_named_have_no_weight() -> None:
@@ -83,12 +87,16 @@ def test_an_accounts_looks_weigh_as_one_account() -> None:
 
 
 def test_the_compiled_logistic_is_the_fitted_one() -> None:
-    weights = fitted({"vn1": 1, "win": -1}, looks(200, 64, 1, vn1=0.99, win=0.5), looks(200, 64, 2, vn1=0.9, win=0.6))
+    weights = fitted(
+        {"vn1": 1, "nearest_lag": 1},
+        looks(200, 64, 1, vn1=0.99, nearest_lag=7.0),
+        looks(200, 64, 2, vn1=0.9, nearest_lag=5.0),
+    )
     model = rivals.blank_model()
     pair = list(rivals.PAIRS).index("person/memoryless")
     model["weight"][0, pair] = weights
     for n in (3, 16, 50, 100, 400, 5000):
-        x = looks(1, n, n, vn1=0.95, win=0.55)
+        x = looks(1, n, n, vn1=0.95, nearest_lag=6.5)
         row = (hats(x[:, F["n"]]) @ weights)[0]
-        expected = row[0] + sum(row[1 + F[name]] * scaled(x, name)[0] for name in ("vn1", "win"))
+        expected = row[0] + sum(row[1 + F[name]] * scaled(x, name)[0] for name in ("vn1", "nearest_lag"))
         assert rivals.logistic(model[0], pair, x[0]) == pytest.approx(expected, rel=1e-9)

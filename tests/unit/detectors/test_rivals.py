@@ -33,16 +33,16 @@ def look(n: float = 128.0, **values: float) -> np.ndarray:
 
 def test_every_head_is_a_pair_and_every_statistic_has_a_scale() -> None:
     assert [f"person/{head}" for head in rivals.HEADS] == list(rivals.PAIRS)[: len(rivals.HEADS)]
-    assert sum(rivals.PRIORS) == pytest.approx(1.0)
+    assert [sum(priors) for priors in rivals.PRIORS] == pytest.approx([1.0, 1.0])
     for signs in rivals.PAIRS.values():
         assert set(signs) <= set(rivals.SCALES) <= set(FEATURES)
         assert set(signs.values()) <= {-1, 1}
 
 
 def test_a_score_is_the_odds_against_the_best_organic_explanation(baseline: Baseline) -> None:
-    ratios, scores = judged(baseline.model, look(vn1=1.0, vn2=1.0, win=0.5))
+    ratios, scores = judged(baseline.model, look(vn_recent=1.0, vn_session=1.0, nearest_lag=7.0))
     for head in range(len(rivals.HEADS)):
-        expected = -np.log(sum(p * np.exp(-r) for p, r in zip(rivals.PRIORS, ratios[head], strict=True)))
+        expected = -np.log(sum(p * np.exp(-r) for p, r in zip(rivals.PRIORS[0], ratios[head], strict=True)))
         assert scores[head] == pytest.approx(expected, rel=1e-9)
         # A mean of exponentials with weights that sum to one lies between its least and its largest term.
         assert ratios[head].min() - 1e-9 <= scores[head] <= ratios[head].max() + 1e-9
@@ -103,9 +103,22 @@ def test_heads_are_silent_before_they_can_tell(baseline: Baseline, x: np.ndarray
 
 def test_the_strongest_rival_is_the_one_hardest_to_reject(baseline: Baseline) -> None:
     model = baseline.model[0]
-    assert rivals.strongest_rival(model, np.array([5.0, 5.0, 5.0])) == rivals.RIVALS.index("person")
-    assert rivals.strongest_rival(model, np.array([9.0, -1.0, 5.0])) == rivals.RIVALS.index("service")
-    assert rivals.strongest_rival(model, np.array([9.0, 9.0, 0.0])) == rivals.RIVALS.index("batch")
+    x = look()
+    assert rivals.strongest_rival(model, x, np.array([5.0, 5.0, 5.0])) == rivals.RIVALS.index("person")
+    assert rivals.strongest_rival(model, x, np.array([9.0, -1.0, 5.0])) == rivals.RIVALS.index("service")
+    assert rivals.strongest_rival(model, x, np.array([9.0, 9.0, 0.0])) == rivals.RIVALS.index("batch")
+
+
+def test_plausible_users_make_a_service_likelier_and_never_certain(baseline: Baseline) -> None:
+    model = baseline.model[0]
+    ratios = np.array([5.0, 4.0, 9.0])
+    assert rivals.strongest_rival(model, look(), ratios) == rivals.RIVALS.index("person")
+    assert rivals.strongest_rival(model, look(users=1.0), ratios) == rivals.RIVALS.index("service")
+    for n in (100, 400, 2000):
+        x = {"vn_recent": 1.0, "vn_session": 1.0, "nearest_lag": 7.0, "vn_length": 1.0, "vn_long": 1.0}
+        without, named = (judged(baseline.model, look(n, **x, users=users))[1] for users in (0.0, 1.0))
+        memoryless = rivals.HEADS.index("memoryless")
+        assert 0.1 < without[memoryless] - named[memoryless] < 3.0
 
 
 def test_many_looks_are_judged_as_each(baseline: Baseline) -> None:
