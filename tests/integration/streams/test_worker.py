@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.settings import load_settings
 from streams.simulation import simulate
@@ -114,6 +115,28 @@ async def test_records_keyed_wrongly_are_sent_back_and_counted_once(
     assert {record.key for record in sent_back} == {b"acct-1"}
     assert {record.partition for record in sent_back} == {home}
     assert all(dict(r.headers)["stillwatch-origin-topic"].decode() == topics.requests for r in sent_back)
+
+
+async def test_records_that_are_sent_back_once_more_after_a_crash_count_once(
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start
+) -> None:
+    astray = (positive_murmur2(b"acct-1") + 1) % PARTITIONS
+    strays = [request("acct-1", NOW + number)._replace(partition=astray) for number in range(40)]
+    await send(kafka, topics.requests, strays)
+    worker = start()
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.stop() == 0
+    # As a worker leaves it that dies between the delivery of what it sends back and its commit.
+    async with AIOKafkaConsumer(bootstrap_servers=kafka, group_id=topic_prefix) as consumer:
+        consumer.assign([TopicPartition(topics.requests, astray)])
+        await consumer.commit({TopicPartition(topics.requests, astray): 0})
+    worker = start()
+    wait_until(lambda: worker.metric('stillwatch_skipped_events_total{why="duplicate"}') >= 40, 60, worker)
+    await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
+    assert worker.metric("stillwatch_rekeyed_records_total") == 40
+    assert worker.metric('stillwatch_skipped_events_total{why="duplicate"}') == 40
+    assert worker.stop() == 0
+    assert await request_counts(kafka, topics.state) == {"acct-1": 40}
 
 
 async def test_a_stop_signal_commits_everything_within_the_grace(
