@@ -68,6 +68,10 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
 
     `producer` is an `AIOKafkaProducer`. Batches are built here: 7 µs for a record of 300 bytes against 20 µs for
     `send`, and one future a batch. Raises `DeliveryError` when a delivery fails.
+
+    The producer must not be idempotent: aiokafka counts a batch that the brokers refuse as sent, and they refuse all
+    that follow on its partition then (OutOfOrderSequenceNumber). So its retries may write a batch twice; every reader
+    of ours knows records that it has seen.
     """
     grouped: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
     for record in records:
