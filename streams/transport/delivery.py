@@ -70,8 +70,8 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
     `send`, and one future a batch. Raises `DeliveryError` when a delivery fails.
 
     The producer must not be idempotent: aiokafka counts a batch that the brokers refuse as sent, and they refuse all
-    that follow on its partition then (OutOfOrderSequenceNumber). So its retries may write a batch twice; every reader
-    of ours knows records that it has seen.
+    that follow on its partition then (OutOfOrderSequenceNumber). So its retries may write a batch twice. Repeated
+    alerts are known by uid and sequence, states by their fence, requests that are sent back by their origin.
     """
     grouped: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
     for record in records:
