@@ -19,7 +19,7 @@ from detectors.layouts import PUBLISHED, carry_over
 from detectors.state import LAYOUT, unseal
 from streams.exit_codes import ExitCode
 from tests.chaos.oracle import Violation
-from tests.chaos.stage import ASSIGNED, DONE_SECONDS, PARTITIONS, SESSION_SECONDS, Stage, scenario
+from tests.chaos.stage import ASSIGNED, DONE_SECONDS, PARTITIONS, SESSION_SECONDS, Stage, phase_of, scenario
 from tests.envelopes import head_with, packed, resealed
 from tests.integration.streams.expected import expected_of
 from tests.integration.streams.running import ENCODER_HASH, Worker, read
@@ -30,7 +30,9 @@ COMPACTION_SECONDS = 60.0
 IDLE_SECONDS = 15.0
 OPEN_SECONDS = 6.0
 
-INTACT_BYTES = 8192
+RESTORE_POINT_BYTES = 8192
+"""A table's first block ends before: of 4 KiB and a state, with the restore point in it."""
+
 DAMAGE_EVERY_BYTES = 256
 
 Change = Callable[[bytes, int], bytes]
@@ -276,49 +278,61 @@ async def damaged_states(stage: Stage) -> None:
     await stage.finish(worker)
 
 
-@scenario("damaged-disk", kills=1, store="rocksdict")
+@scenario("damaged-disk", kills=2, store="rocksdict")
 async def damaged_disk(stage: Stage) -> None:
     """Bytes of the store on disk are damaged: the worker restores it, or ends and names the folder to delete."""
     async with stage.feed() as feed:
-        await feed.until(FIRST_PART)
-        await first_part(stage)
-        worker = stage.start()  # makes tables of what the first one left in RocksDB's log
-        await stage.ready(worker)
-        await stage.terminate(worker)
-        stage.did["table damaged"] += damage_tables(stage.folder / "a")
-        await feed.until(0.7)
+        for done in range(stage.kills):
+            await feed.until((done + 0.5) / (stage.kills + 1))
+            await first_part(stage)
+            # States only, which scoring comes upon, and what recovery begins with.
+            stage.did["table damaged"] += damage_tables(stage.folder / "a", (RESTORE_POINT_BYTES, 0)[done % 2])
+            await feed.until((done + 1) / (stage.kills + 1))
+            await told_of_damaged_disk(stage, stage.start())
         worker = stage.start()
-
-        async def over() -> bool:
-            return worker.process.poll() is not None or await stage.all_committed()
-
-        await stage.until(over, DONE_SECONDS, "the end of a worker on a damaged disk, or of its work")
-        if worker.process.poll() is not None:
-            stage.figures["exit code"] = code = worker.process.returncode
-            if code != ExitCode.INPUT or not any(_is_clear(line) for line in worker.log.splitlines()):
-                raise Violation(f"ended with {code} and no clear line on a damaged disk: {worker.log[-2500:]}")
-            shutil.rmtree(stage.folder / "a")
-            worker = stage.start()
     # What could not be read must not have made dead letters of records: those that should not be there are a violation.
     await stage.finish(worker)
 
 
-def _is_clear(line: str) -> bool:
-    return "data_dir" in line and (" CRITICAL " in line or " ERROR " in line)
+async def told_of_damaged_disk(stage: Stage, worker: Worker) -> None:
+    """A worker ends by itself with the documented code and a line that helps, or works off all there is."""
+
+    async def over() -> bool:
+        return worker.process.poll() is not None or await stage.all_committed()
+
+    await stage.until(over, DONE_SECONDS, "the end of a worker on a damaged disk, or of its work")
+    if worker.process.poll() is None:
+        await stage.terminate(worker)
+        return
+    stage.figures["exit code"] = code = worker.process.returncode
+    if code != ExitCode.INPUT or not any(_is_clear(line) for line in worker.log.splitlines()):
+        raise Violation(f"ended with {code} and no clear line on a damaged disk: {worker.log[-2500:]}")
+    moment = phase_of(worker)
+    stage.did[f"ended in {moment}"] += 1
+    stage.say(f"ended with {code} in {moment}")
+    shutil.rmtree(stage.folder / "a")
 
 
-def damage_tables(data_dir: Path) -> int:
-    """Flip bits in the states of every table that RocksDB has on a disk; how many tables that were."""
-    tables = list(data_dir.rglob("*.sst"))
-    if not tables:
-        raise Violation(f"the harness found no tables to damage in {data_dir}")
-    for table in tables:
+def damage_tables(data_dir: Path, begin: int) -> int:
+    """Flip bits in the tables that RocksDB has on a disk, from this byte on; how many tables that were.
+
+    What the database takes to be opened stands at the end, and stays whole.
+    """
+    damaged = 0
+    for table in data_dir.rglob("*.sst"):
         content = bytearray(table.read_bytes())
-        # States come first; what the database takes to be opened stands at the end, the restore point at the beginning.
-        for at in range(min(INTACT_BYTES, len(content) // 4), len(content) // 2, DAMAGE_EVERY_BYTES):
+        places = range(begin, len(content) * 3 // 4, DAMAGE_EVERY_BYTES)
+        for at in places:
             content[at] ^= 0x10
         table.write_bytes(content)
-    return len(tables)
+        damaged += bool(places)
+    if not damaged:
+        raise Violation(f"the harness found no tables to damage in {data_dir}")
+    return damaged
+
+
+def _is_clear(line: str) -> bool:
+    return "data_dir" in line and (" CRITICAL " in line or " ERROR " in line)
 
 
 async def damage_states(stage: Stage) -> tuple[set[str], set[str]]:

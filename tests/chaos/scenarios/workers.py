@@ -6,6 +6,7 @@ import asyncio
 import signal
 from functools import partial
 from itertools import cycle, islice
+from typing import Any
 
 from tests.chaos.feed import Feed
 from tests.chaos.link import OFFSET_COMMIT, PRODUCE, Link
@@ -24,8 +25,11 @@ STOP_SECONDS = 12.0
 """What a stop before the first request may take: there is nothing to save, at most a rebalance to wait for."""
 
 HELD_SECONDS = 2.0
-MANY_STATES_SECONDS = 1.0
-"""Interval of checkpoints of a worker whose states are to be late: so that there are some that others go on from."""
+ARRIVAL_LOOKS = 15
+MANY_RATE = 1500.0
+MANY_SECONDS = 0.2
+MANY_STATES = {"checkpoint_interval_seconds": 1.0, "slab_rows": 64}
+"""A worker whose states are to be late makes few and large checkpoints: others should go on from some of them."""
 
 FATES = ("kill", "freeze", "terminate", "kill")
 """What befalls workers, in these proportions."""
@@ -156,16 +160,17 @@ async def befall(stage: Stage, running: dict[str, Worker], name: str, what: str)
     running[name] = stage.start(name)
 
 
-@scenario("zombie-writes", kills=2, ci=1, store="memory")
+@scenario("zombie-writes", kills=2, ci=2, store="memory")
 @scenario("zombie-writes-rocksdict", kills=2, store="rocksdict")
 async def zombie_writes(stage: Stage) -> None:
     """A worker wakes after another took over, and its states arrive late: they count for nothing, now and later."""
-    async with Link(stage.kafka.front, stage.kafka.behind) as link, stage.feed(RATE) as feed:
-        held = {"brokers": link.bootstrap, "checkpoint_interval_seconds": MANY_STATES_SECONDS}
+    async with Link(stage.kafka.front, stage.kafka.behind) as link, stage.feed(MANY_RATE) as feed:
+        late = 0
+        held: dict[str, Any] = {"brokers": link.bootstrap} | MANY_STATES
         zombie, heir = stage.start("a", **held), stage.start("b")
         for wake in range(stage.kills):
             await stage.ready(zombie, heir)
-            await write_late(stage, link, feed, zombie, heir, begin=wake / (stage.kills + 1))
+            late += await write_late(stage, link, feed, zombie, heir, begin=wake / (stage.kills + 1))
             if wake % 2:
                 # Nobody of those who were there is left to put it right.
                 stage.kill(heir)
@@ -173,6 +178,8 @@ async def zombie_writes(stage: Stage) -> None:
                 heir = stage.start("b")
             if zombie.process.poll() is not None:
                 zombie = stage.start("a", **held)
+        if not late:
+            raise Violation("no worker that woke has written a state late")
         await stage.ready(zombie, heir)
         await stage.worked_off(zombie, heir)
         await stage.terminate(zombie)
@@ -186,15 +193,15 @@ async def zombie_writes(stage: Stage) -> None:
     await stage.finish(cold)
 
 
-async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir: Worker, begin: float) -> None:
+async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir: Worker, begin: float) -> int:
     """Freeze a worker while its states are on their way, and let them arrive when another has gone on from there.
 
-    `begin`: share of the traffic that lies before.
+    `begin`: share of the traffic that lies before. Returns how many came late; the others are of accounts that had
+    nothing further in between.
     """
     share = 1 / (stage.kills + 1)
-    feed.up_to(begin + 0.3 * share)
-    # The first checkpoint in a while comes with the first record, and has few states.
-    await asyncio.sleep(MANY_STATES_SECONDS / 2)
+    feed.up_to(begin + 0.5 * share)
+    await asyncio.sleep(MANY_SECONDS)  # the first checkpoint in a while comes with the first record, and has few states
     link.slow_api, link.slow_topic, link.holding = PRODUCE, stage.names.state.encode(), True
     await stage.until(lambda: link.held > 0, 60, "states on their way", zombie)
     zombie.process.send_signal(signal.SIGSTOP)
@@ -207,13 +214,19 @@ async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir:
         raise Violation("the harness lost the states that it held up")
     zombie.process.send_signal(signal.SIGCONT)
     link.slow_topic, link.holding = None, False
-
-    async def arrived() -> bool:
-        return await stage.late_states() > late
-
-    await stage.until(arrived, 30, "a late state on the changelog")
-    stage.say(f"{await stage.late_states() - late} states came late, {feed.sent} records sent")
+    came_late = await more_late_states(stage, late)
+    stage.say(f"{came_late} states came late, {feed.sent} records sent")
     feed.up_to(begin + share)
+    return came_late
+
+
+async def more_late_states(stage: Stage, than: int) -> int:
+    """How many more states there are that came late, waiting for the first."""
+    for _ in range(ARRIVAL_LOOKS):
+        if (late := await stage.late_states()) > than:
+            return late - than
+        await asyncio.sleep(1.0)
+    return 0
 
 
 @scenario("join-in-recovery", kills=4, store="memory", organic=60)
