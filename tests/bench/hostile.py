@@ -184,7 +184,7 @@ def main() -> int:
     median, high = np.percentile(everything, [50, 99])
     print(
         f"\n{len(everything)} records of {len(kinds)} kinds: median {median:.3f} ms, p99 {high:.2f} ms a record; the "
-        f"dearest record of a megabyte {max(kind.p99 for kind in worst):.0f} ms. Bound of a kind's p99: "
+        f"dearest record of a megabyte {max((kind.p99 for kind in worst), default=0):.0f} ms. Bound of a kind's p99: "
         f"{BOUND_MS:.0f} ms and {BOUND_MS_PER_MEGABYTE:.0f} ms a megabyte. Beyond it: "
         + (", ".join(kind.name for kind in over) or "none")
     )
