@@ -26,6 +26,9 @@ STOP_SECONDS = 12.0
 
 HELD_SECONDS = 2.0
 ARRIVAL_LOOKS = 15
+BEFORE_COLD_START = 0.97
+"""Share of the traffic: what is left brings every partition to a checkpoint, and few accounts to another state."""
+
 MANY_RATE = 1500.0
 MANY_SECONDS = 0.2
 MANY_STATES = {"checkpoint_interval_seconds": 1.0, "slab_rows": 64}
@@ -170,7 +173,8 @@ async def zombie_writes(stage: Stage) -> None:
         zombie, heir = stage.start("a", **held), stage.start("b")
         for wake in range(stage.kills):
             await stage.ready(zombie, heir)
-            late += await write_late(stage, link, feed, zombie, heir, begin=wake / (stage.kills + 1))
+            share = BEFORE_COLD_START / stage.kills
+            late += await write_late(stage, link, feed, zombie, heir, begin=wake * share, end=(wake + 1) * share)
             if wake % 2:
                 # Nobody of those who were there is left to put it right.
                 stage.kill(heir)
@@ -193,14 +197,15 @@ async def zombie_writes(stage: Stage) -> None:
     await stage.finish(cold)
 
 
-async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir: Worker, begin: float) -> int:
+async def write_late(
+    stage: Stage, link: Link, feed: Feed, zombie: Worker, heir: Worker, *, begin: float, end: float
+) -> int:
     """Freeze a worker while its states are on their way, and let them arrive when another has gone on from there.
 
-    `begin`: share of the traffic that lies before. Returns how many came late; the others are of accounts that had
-    nothing further in between.
+    `begin`, `end`: shares of the traffic. Returns how many came late; the others are of accounts that had nothing
+    further in between.
     """
-    share = 1 / (stage.kills + 1)
-    feed.up_to(begin + 0.5 * share)
+    feed.up_to(begin + 0.5 * (end - begin))
     await asyncio.sleep(MANY_SECONDS)  # the first checkpoint in a while comes with the first record, and has few states
     link.slow_api, link.slow_topic, link.holding = PRODUCE, stage.names.state.encode(), True
     await stage.until(lambda: link.held > 0, 60, "states on their way", zombie)
@@ -208,7 +213,7 @@ async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir:
     stage.did["SIGSTOP with states on their way"] += 1
     before, late = rebalances_of(heir), await stage.late_states()
     await stage.until(partial(_more_rebalances, heir, before), 60, "the other takes over", heir)
-    await feed.until(begin + 0.9 * share)
+    await feed.until(begin + 0.9 * (end - begin))
     await stage.worked_off(heir)
     if not link.held:
         raise Violation("the harness lost the states that it held up")
@@ -216,7 +221,7 @@ async def write_late(stage: Stage, link: Link, feed: Feed, zombie: Worker, heir:
     link.slow_topic, link.holding = None, False
     came_late = await more_late_states(stage, late)
     stage.say(f"{came_late} states came late, {feed.sent} records sent")
-    feed.up_to(begin + share)
+    feed.up_to(end)
     return came_late
 
 
