@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.events import FAILED, NO_CONTENT, UNRELATED
+from detectors.events import DECLARED, FAILED, NO_CONTENT, UNRELATED
 from detectors.kernel import Record, Scalar, Vector, kernel
 from detectors.statistics import (
     cadence,
@@ -122,16 +122,19 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
     progress = row["header"]
     time = event["time"]
     gap = header.gap(progress, time)
-    if progress["requests"] == 0:
-        cadence.first(row["cadence"], time)
-    else:
-        cadence.update(row["cadence"], time, gap)
+    is_first = progress["requests"] == progress["declared"]
     identity.update(row["identity"], event["identity"], time, event["offset"])
     if event["origin"] != 0:
         identity.follow(row["identity"], event["origin"], event["origin_offset"], time)
-    header.update(progress, time, event["offset"])
-    users.update(row["users"], event["end_user"])
     flags = np.int64(event["flags"])
+    header.update(progress, time, event["offset"], flags & DECLARED)
+    if flags & DECLARED:
+        return False
+    if is_first:
+        cadence.first(row["cadence"], time)
+    else:
+        cadence.update(row["cadence"], time, gap)
+    users.update(row["users"], event["end_user"])
     if flags & FAILED:
         row["cadence"]["failed"] += 1
     if flags & (FAILED | NO_CONTENT):
@@ -197,7 +200,7 @@ def features(row: Record, out: Vector) -> None:
     out[21] = cadence.occupied(row["cadence"])
     out[22] = shape.short_share(row["shape"]) if row["shape"]["answers"] > 0.0 else UNKNOWN_SHARE
     out[23] = users.plausible(row["users"])
-    out[24] = np.float64(row["header"]["requests"] - row["cadence"]["densest"])
+    out[24] = np.float64(row["header"]["requests"] - row["header"]["declared"] - row["cadence"]["densest"])
     life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0
     recent = o["distance"][0] / o["pairs"][0] if o["pairs"][0] > 0.0 else 0.0
     out[25] = recent / life if life > 1.0 else 1.0

@@ -78,6 +78,7 @@ class EngineCounters:
     fenced: int = 0
     duplicates: int = 0
     late: int = 0
+    not_judged: int = 0
     expired: int = 0
     cold_starts: int = 0
     evictions: int = 0
@@ -432,4 +433,5 @@ class Engine:
         counters.duplicates += int(counts[account.DUPLICATE])
         counters.expired += int(counts[finding.EXPIRED])
         counters.late += int(counts[finding.LATE])
+        counters.not_judged += int(counts[finding.NOT_JUDGED])
         counts[:] = 0

@@ -17,6 +17,9 @@ FAILED = 1
 NO_CONTENT = 2
 """Flag: neither an embedding nor any text came with the request, so it is activity but covered nothing."""
 
+DECLARED = 4
+"""Flag: the operator has declared what the request is, so it is activity and is not judged."""
+
 BITS = 128
 """Sign bits of a code. With 256 a single distance would be a third less noisy and every state half as large
 again, and detection measured alike: what limits it is how few requests there are."""
@@ -36,7 +39,7 @@ EVENT_DTYPE = np.dtype(
         ("length", "<f4"),  # characters of the embedded text, else input tokens x 4.2; 0 when unknown
         ("output_tokens", "<i4"),  # tokens answered, UNKNOWN when not reported
         ("endpoint", "<u4"),  # hash of the endpoint's name, 0 when absent
-        ("flags", "<u4"),  # FAILED | NO_CONTENT
+        ("flags", "<u4"),  # FAILED | NO_CONTENT | DECLARED
         ("origin", "<u8"),  # of a copy that was sent on under its account's key: hash of the partition it comes from,
         ("origin_offset", "<i8"),  # and its offset there; 0 and 0 of any other request
     ]

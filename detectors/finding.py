@@ -17,6 +17,7 @@ import numpy as np
 
 from detectors import account, calibration, rivals
 from detectors.account import ADMITTED, FEATURES
+from detectors.events import DECLARED
 from detectors.kernel import Record, Scalar, Vector, kernel
 
 CREATE, UPDATE, CLOSE = 1, 2, 3
@@ -53,7 +54,8 @@ EXPIRED = 3
 """Index, after those that `account.admit` gives, of the count of accounts that started anew."""
 
 LATE = 4
-COUNTS = 5
+NOT_JUDGED = 5
+COUNTS = 6
 
 
 @kernel
@@ -212,6 +214,8 @@ def run(
         if admission != ADMITTED:
             continue
         time = event["time"]
+        if np.int64(event["flags"]) & DECLARED:
+            counts[NOT_JUDGED] += 1
         if row["header"]["requests"] > 0:
             k += close_if_due(slab, slot, model, policy, time, i, changes, k)
             if time < row["header"]["last_time"]:

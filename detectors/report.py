@@ -199,9 +199,11 @@ class Reporter:
         requests = float(x[F["n"]])
         order = self._baseline.quantiles_at("vn_recent", requests)
         share = portable_math.exp(-float(change["surprise"]))
+        requests_in_all = int(header["requests"]) - int(header["declared"])
         sentences = [
             f"Since {utc(int(episode['first_seen']))} the account sent {leaked} requests that look like a list being "
-            f"worked off ({int(header['requests'])} requests in all since {utc(int(header['first_time']))}).",
+            f"worked off ({requests_in_all} requests in all since {utc(int(header['first_time']))}"
+            f"{_declared_words(int(header['declared']))}).",
             f"Compared with every organic explanation: {self._why(change)}.",
             f"People's accounts of this length have an order of {order[0]:.2f} to {order[4]:.2f} of chance "
             "(5 % to 95 %).",
@@ -275,6 +277,7 @@ class Reporter:
                 "requests": int(header["requests"]),
                 "covered": int(header["covered"]),
                 "leaked": leaked,
+                "declared": int(header["declared"]),
                 "failed": int(cadence["failed"]),
                 "late": int(cadence["late"]),
                 "parallel": int(cadence["parallel"]),
@@ -292,6 +295,10 @@ def _batch_words(short: float) -> str:
     if short < 0.0:
         return "hardly a batch job (lengths of answers are unknown)"
     return f"not a batch job ({100.0 * short:.0f} % short answers)"
+
+
+def _declared_words(declared: int) -> str:
+    return f"; {declared} more were declared by the operator and are not judged" if declared else ""
 
 
 def finding_uid(name: str, episode: int, opened_time: int, opened_requests: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT
+from detectors.events import DECLARED, EVENT_DTYPE, FAILED, NO_CONTENT
 from detectors.statistics.shape import SHORT_TOKENS
 
 Events = NDArray[Any]
@@ -40,7 +40,7 @@ class Pool:
     def __init__(self, accounts: Sequence[Events], rng: np.random.Generator) -> None:
         taken, sources = [], []
         for number, events in enumerate(accounts):
-            usable = events[(events["flags"] & (FAILED | NO_CONTENT)) == 0]
+            usable = events[(events["flags"] & (FAILED | NO_CONTENT | DECLARED)) == 0]
             usable = usable[(usable["length"] == 0) | (usable["length"] >= LEAST_CHARACTERS)]
             usable = usable[rng.permutation(len(usable))[:PER_ACCOUNT]]
             taken.append(usable)

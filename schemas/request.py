@@ -78,6 +78,10 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         What accounts share: an organisation, and hashed identifiers by kind (``payment``, ``ip``, ``device``, ...).
     end_user
         The account's own user, if it tells.
+    declared
+        What the operator has granted this request to be, whatever it looks like: ``evaluation``, ``batch``,
+        ``labelling``, ``red-team``, ... Such requests are counted and not judged, so the gateway sets this from its own
+        list of accounts and never from what the customer sends.
     model, endpoint, n, tools, stream, temperature, max_tokens
         As in the request.
     input_tokens, output_tokens
@@ -95,6 +99,7 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: Name | None = None
     org: Name | None = None
     end_user: Name | None = None
+    declared: Name | None = None
     links: Annotated[dict[Name, Name], Meta(max_length=MAX_LINKS)] | None = None
     model: Name | None = None
     endpoint: Name | None = None

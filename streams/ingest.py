@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from detectors.embedding import Supplied, TextEmbedder, check_vectors, decode_embeddings
 from detectors.encoder import Encoder
-from detectors.events import EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS, EventBatch
+from detectors.events import DECLARED, EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS, EventBatch
 from detectors.state import LAST_NUMBER
 from schemas.dead_letter import DeadLetterReason
 from schemas.origin import Origin, read_origin
@@ -323,7 +323,7 @@ def _batch(records: list[Record], events: list[RequestEvent], content: _Content)
     columns["length"] = content.lengths
     columns["output_tokens"] = [UNKNOWN if e.output_tokens is None else e.output_tokens for e in events]
     columns["endpoint"] = [hashes[endpoint] for endpoint in endpoints]
-    columns["flags"] = [FAILED if event.failed else 0 for event in events]
+    columns["flags"] = [(FAILED if e.failed else 0) | (DECLARED if e.declared else 0) for e in events]
     columns["flags"] |= np.where(content.blank, np.uint32(NO_CONTENT), np.uint32(0))
     for row in [row for row, record in enumerate(records) if record.headers]:
         columns["origin"][row], columns["origin_offset"][row] = _copied_from(records[row])

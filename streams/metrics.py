@@ -38,6 +38,13 @@ METRICS = {
         (),
         "Requests with a time before their account's latest. They are scored like any other.",
     ),
+    "not_judged": Metric(
+        "stillwatch_declared_events",
+        Counter,
+        "events",
+        (),
+        "Requests that the gateway declares to be granted (`declared`): counted as scored, and not judged.",
+    ),
     "lost_records": Metric(
         "stillwatch_lost_records",
         Counter,
@@ -137,6 +144,7 @@ class Metrics:
     scored: Counter
     skipped: Counter
     late: Counter
+    not_judged: Counter
     lost_records: Counter
     dead_letters: Counter
     rekeyed: Counter

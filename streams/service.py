@@ -131,6 +131,7 @@ class Service(faust.App):
             (Following(metrics.skipped.labels(why="duplicate")), lambda: counters.duplicates),
             (Following(metrics.skipped.labels(why="fenced")), lambda: counters.fenced),
             (Following(metrics.late), lambda: counters.late),
+            (Following(metrics.not_judged), lambda: counters.not_judged),
             (Following(metrics.evictions), lambda: counters.evictions),
             (Following(metrics.cold_starts.labels(why="unreadable")), lambda: counters.unreadable_states),
             (Following(metrics.cold_starts.labels(why="encoder")), lambda: counters.encoder_changes),

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from detectors import portable_math
+from detectors.events import DECLARED
 from detectors.kernel import Record, Scalar, kernel
 from detectors.statistics import header
 from detectors.statistics.coverage import KEEP, RATE
@@ -156,4 +157,4 @@ class Cadence(RecordTransformer):
             first(record["cadence"], time)
         else:
             update(record["cadence"], time, header.gap(progress, time))
-        header.update(progress, time, event["offset"])
+        header.update(progress, time, event["offset"], int(event["flags"]) & DECLARED)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from detectors.events import BITS, EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS
+from detectors.events import BITS, DECLARED, EVENT_DTYPE, FAILED, NO_CONTENT, UNKNOWN, WORDS
 from detectors.kernel import Record
 
 ABSENT_TIME = int(np.iinfo(np.int64).min)
@@ -105,7 +105,7 @@ def _folded(x: Mapping[Any, Any]) -> NDArray[np.uint64]:
 
 def is_covered(event: np.void) -> bool:
     """Whether the request covered something: it has content and did not fail."""
-    return not int(event["flags"]) & (FAILED | NO_CONTENT)
+    return not int(event["flags"]) & (FAILED | NO_CONTENT | DECLARED)
 
 
 class RecordEstimator(base.Estimator):

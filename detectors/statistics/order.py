@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from detectors.events import DECLARED
 from detectors.kernel import Record, Scalar, Vector, kernel
 from detectors.statistics import coverage, header, memory
 from detectors.statistics.coverage import KEEP
@@ -122,7 +123,7 @@ class OrderDetector(RecordDetector):
         progress = record["header"]
         time = event["time"] if event["time"] != ABSENT_TIME else progress["last_time"]
         gap = header.gap(progress, time)
-        header.update(progress, time, event["offset"])
+        header.update(progress, time, event["offset"], int(event["flags"]) & DECLARED)
         if not is_covered(event):
             return
         distances = memory.distances_to(record["memory"], event["code"])

@@ -19,7 +19,7 @@ from detectors import account
 from detectors.account import FEATURES
 from detectors.embedding import SMALLEST_NORM, TextEmbedder
 from detectors.encoder import Encoder
-from detectors.events import FAILED, NO_CONTENT, WORDS
+from detectors.events import DECLARED, FAILED, NO_CONTENT, WORDS
 from detectors.statistics import memory
 from schemas.request import RequestLimits
 from streams.ingest import Ingest
@@ -144,7 +144,7 @@ def read_accounts(stream: Stream, encoder: Encoder, embedder: TextEmbedder) -> I
         where.setdefault(name, []).append(row)
     for name in sorted(where):
         events = rows[where[name]]
-        covered = (events["flags"] & (FAILED | NO_CONTENT)) == 0
+        covered = (events["flags"] & (FAILED | NO_CONTENT | DECLARED)) == 0
         kept = number[where[name]][covered] - 1
         looks, at = looks_of(events)
         if len(looks):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detectors.embedding import load_wordllama
 from detectors.encoder import Encoder, rotation_signs
-from detectors.events import FAILED, NO_CONTENT
+from detectors.events import DECLARED, FAILED, NO_CONTENT
 from schemas.dead_letter import dead_letter_headers
 from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER, origin_headers
 from schemas.request import nesting, prune, repair_text
@@ -104,7 +104,7 @@ def test_every_record_comes_to_exactly_one_thing(
     assert np.isfinite(columns["length"]).all()
     assert (columns["length"] >= 0).all()
     assert (columns["output_tokens"] >= -1).all()
-    assert (columns["flags"] <= FAILED | NO_CONTENT).all()
+    assert (columns["flags"] <= FAILED | NO_CONTENT | DECLARED).all()
     assert (columns["code"].any(axis=1) | ((columns["flags"] & NO_CONTENT) != 0)).all()
     assert columns["identity"].all()
     for text in [*done.batch.accounts, *done.batch.ids, *(account for _, account in done.misplaced)]:

@@ -12,9 +12,10 @@ import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from detectors import account, state
+from detectors.account import FEATURES
 from detectors.baseline import Baseline
 from detectors.engine import Engine, EngineOptions
-from detectors.events import EVENT_DTYPE, NO_CONTENT, WORDS, EventBatch
+from detectors.events import DECLARED, EVENT_DTYPE, NO_CONTENT, WORDS, EventBatch
 from detectors.finding import HIGH_REQUESTS
 from schemas.alert import OCSF_VERSION, Activity, Alert, Confidence, Severity, decode_alert, encode_alert
 from tests.made_up import (
@@ -83,6 +84,27 @@ def test_requests_without_content_are_activity_only(baseline: Baseline) -> None:
     engine = Engine(baseline)
     assert engine.apply(0, alone(events)) == []
     assert engine.counters.events == 300
+
+
+def test_declared_requests_are_counted_and_change_no_statistic(baseline: Baseline) -> None:
+    own, granted = person(300, 1), listed(300, 2)
+    granted["flags"] |= DECLARED
+    granted["time"] = own["time"] + 1
+    together = np.stack([own, granted], axis=1).ravel()
+    together["offset"] = np.arange(600)
+    alone_looks, looks = (Engine(baseline).trace(alone(events), "a")[-1] for events in (own, together))
+    assert {name: looks[name] for name in FEATURES} == {name: alone_looks[name] for name in FEATURES}
+    engine = Engine(baseline)
+    assert engine.apply(0, alone(together)) == []
+    assert (engine.counters.events, engine.counters.not_judged) == (600, 300)
+
+
+def test_an_alert_tells_what_was_declared(baseline: Baseline) -> None:
+    events = listed(400, 1)
+    events["flags"][:40] |= DECLARED
+    alert = findings_of(baseline, events)[0]
+    assert b"40 more were declared" in encode_alert(alert)
+    assert alert.evidences[0].data["account"]["declared"] == 40
 
 
 def test_an_account_is_not_judged_by_one_burst(baseline: Baseline) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors.embedding import MAX_CHARACTERS, WORDLLAMA, WordLlamaEmbedder, lazy_wordllama
 from detectors.encoder import Encoder, rotation_signs
-from detectors.events import FAILED, NO_CONTENT, UNKNOWN
+from detectors.events import DECLARED, FAILED, NO_CONTENT, UNKNOWN
 from schemas.dead_letter import DeadLetterReason as Reason
 from schemas.origin import Origin, origin_headers
 from schemas.request import RequestLimits
@@ -221,6 +221,13 @@ def test_a_lone_surrogate_does_not_hide_a_prompt(ingest: Ingest) -> None:
     assert hidden["flags"] == 0
     distance = int(np.bitwise_count(normal["code"] ^ hidden["code"]).sum())
     assert distance < 50
+
+
+@pytest.mark.parametrize(("declared", "flags"), [("evaluation", DECLARED), ("", 0), (None, 0)])
+def test_what_the_operator_declares_is_marked(ingest: Ingest, declared: str | None, flags: int) -> None:
+    row = alive(ingest(log_of(event(prompt="Explain the proof", declared=declared))))[0]
+    assert row["flags"] == flags
+    assert row["code"].any()
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", [], None])
