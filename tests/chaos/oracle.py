@@ -177,6 +177,13 @@ class Oracle:
             ends[partition] = max(ends.get(partition, 0), offset + 1)
         return ends
 
+    def findings_before(self, committed: Mapping[int, int]) -> set[Finding]:
+        """Findings of what lies before these offsets; without those of strays, which are scored where they are sent."""
+        places = self.places
+        done = [s for s in self.counting() if s.good and not s.is_stray]
+        done = [s for s in done if places[s.value].offset < committed.get(places[s.value].partition, 0)]
+        return expected_of([sent.request for sent in done]).findings
+
     async def check(self, kafka: str, names: TopicNames) -> dict[str, int]:
         """Figures of the run, whose workers were all stopped in order.
 

@@ -17,16 +17,14 @@ from streams.exit_codes import ExitCode
 from tests.chaos.link import Link
 from tests.chaos.oracle import Violation
 from tests.chaos.stage import Skipped, Stage, scenario
-from tests.integration.streams.running import Worker
+from tests.integration.streams.expected import findings_on
+from tests.integration.streams.running import Worker, read
 
 RATE = 600.0
 kafka_admin: Any = import_module("confluent_kafka.admin")
 """aiokafka's admin client knows no access lists, and this one has no types."""
 
 HOLD_SECONDS = 15.0
-WATCH_SECONDS = 1.0
-"""A third of what a slow write takes."""
-
 DISK_MIB = 96
 ANYBODY = "User:ANONYMOUS"
 
@@ -109,16 +107,19 @@ async def alerts_slow(stage: Stage) -> None:
 
 
 async def commits_wait(stage: Stage, link: Link) -> bool:
-    """Whether alerts were on their way for a while, which nothing may be committed in."""
+    """Whether alerts were on their way for a while, which nothing may be committed in, nor what they are of before."""
     number, before = link.delayed, await stage.committed()
     held = link.held
-    await asyncio.sleep(WATCH_SECONDS)
+    delivered = findings_on(await read(stage.kafka.bootstrap, stage.names.alerts))
+    due = await asyncio.to_thread(stage.oracle.findings_before, before)
+    if missing := due - delivered:
+        raise Violation(f"offsets were committed before {len(missing)} of their alerts were delivered")
     after = await stage.committed()
     # Only if it was the same write all the while: commits may move between one and the next.
     if not (held and link.held and link.delayed == number):
         return False
     if after != before:
-        raise Violation(f"offsets were committed before their alerts were delivered: {before}, then {after}")
+        raise Violation(f"offsets were committed while alerts were on their way: {before}, then {after}")
     return True
 
 
