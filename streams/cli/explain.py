@@ -10,10 +10,12 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from streams.cli import explain_plot
 from streams.cli.failures import InputError
-from streams.cli.files import open_input
-from streams.cli.options import takes_settings
+from streams.cli.files import keep_apart, open_input, open_output
+from streams.cli.options import files_named, takes_settings
 from streams.cli.terminal import ERR, OUT, plain, safe, when
+from streams.exit_codes import ExitCode
 from streams.sending import key_of
 from streams.settings import Settings
 
@@ -53,11 +55,19 @@ def explain(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every look as one JSON object a line.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw all of it over the account's life into this file, .png or .svg (needs matplotlib)."),
+    ] = None,
 ) -> None:
     """Show why an account is or is not alerted: every statistic beside its baseline, the rivals, the score.
 
     Example: [bold]stillwatch explain acct-17 events.jsonl[/bold]
+
+    Example: [bold]stillwatch explain acct-17 events.jsonl --plot acct-17.svg[/bold]
     """
+    kind = None if plot is None else explain_plot.kind_of(plot)
+    keep_apart(inputs=[file, *files_named(settings)], outputs=[plot])
     from streams.detection import make_engine, read_baseline  # here: they take a second to load
 
     baseline = read_baseline(settings)
@@ -66,7 +76,14 @@ def explain(
     if as_json:
         for look in trace:
             typer.echo(orjson.dumps(look))
-        return
+    else:
+        _show(account, batch, trace, looks, baseline)
+    if plot is not None and kind is not None:
+        _draw(account, batch, trace, baseline, plot, kind)
+
+
+def _show(account: str, batch: EventBatch, trace: list[Look], looks: int | None, baseline: Baseline) -> None:
+    """The tables, and what follows from them."""
     OUT.print(plain(f"{safe(account)}: {len(batch)} requests", "bold"))
     if not trace:
         OUT.print(plain("too few for a first look"))
@@ -75,6 +92,18 @@ def explain(
     for table in (_statistics(shown, baseline), _rivals(shown), _scores(shown)):
         OUT.print(table)
     _conclude(trace)
+
+
+def _draw(account: str, batch: EventBatch, trace: list[Look], baseline: Baseline, path: Path, kind: str) -> None:
+    """Write the picture; without a look there is nothing to draw, and no file is touched."""
+    if not trace:
+        ERR.print(plain(f"{path} is not written: there is no look to draw", "yellow"))
+        raise typer.Exit(ExitCode.UNKEPT)
+    times = batch.columns["time"]
+    subject = explain_plot.Subject(account, len(batch), int(times.min()), int(times.max()))
+    picture = explain_plot.draw(subject, trace, baseline, kind)
+    with open_output(path) as target:
+        target.write(picture)
 
 
 def _requests_of(settings: Settings, baseline: Baseline, account: str, path: Path) -> EventBatch:
@@ -176,7 +205,7 @@ def _scores(looks: list[Look]) -> Table:
 
 
 def _conclude(trace: list[Look]) -> None:
-    crossed = next((look for look in trace if look["surprise"] >= look["threshold"]), None)
+    crossed = explain_plot.crossing(trace)
     if crossed is None:
         highest = max(trace, key=lambda look: look["surprise"])
         text = f"not alerted: the highest surprise is {highest['surprise']:.2f}, below {highest['threshold']:.2f}"

@@ -98,6 +98,18 @@ def test_explain_tells_an_alerted_account_from_an_honest_one(
     assert "not alerted: the highest surprise is" in stillwatch("explain", person, events).stdout
 
 
+def test_explain_draws_the_same_picture_each_time(
+    stillwatch: Run, simulated: Simulated, planted: set[str], tmp_path: Path
+) -> None:
+    for name in ("one.svg", "two.svg", "one.png"):
+        shown = stillwatch("explain", min(planted), simulated[0], "--plot", name)
+        assert "alerted: the surprise passes the threshold after" in shown.stdout
+        assert shown.stderr == ""
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert f"{min(planted)}: alerted after" in (tmp_path / "one.svg").read_text()
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_explain_as_json_gives_every_look(stillwatch: Run, simulated: Simulated, planted: set[str]) -> None:
     lines = stillwatch("explain", min(planted), simulated[0], "--json").stdout.splitlines()
     looks = [orjson.loads(line) for line in lines]
@@ -160,6 +172,7 @@ def test_the_configuration_printed_can_be_used(stillwatch: Run, tmp_path: Path) 
         (["fit", "."], 3, "cannot read .: fit reads files twice"),
         (["fit", "-"], 3, "cannot read -: fit reads files twice"),
         (["explain", "acct", "missing.jsonl"], 3, "cannot read missing.jsonl"),
+        (["explain", "acct", "missing.jsonl", "--plot", "acct.pdf"], 2, "acct.pdf: a picture is named .png or .svg"),
         (["schema", "--example"], 2, "--example goes with a name: alert, dead_letter, request"),
         (["schema", "nonsense"], 2, "there is no schema 'nonsense'"),
         (["demo", "--days", "1"], 2, "--days"),
@@ -186,13 +199,15 @@ def test_what_goes_wrong_is_one_line_and_a_documented_exit_code(
         (["replay", "events.jsonl", "--out", "events.jsonl"], "would be overwritten"),
         (["replay", "events.jsonl", "--dead-letters", "link.jsonl"], "would be overwritten"),
         (["fit", "events.jsonl", "--out", "events.jsonl"], "would be overwritten"),
+        (["explain", "acct", "events.jsonl", "--plot", "link.svg"], "would be overwritten"),
         (["replay", "events.jsonl", "--out", "both", "--dead-letters", "both"], "two outputs"),
         (["simulate", "--out", "both", "--labels", "both"], "two outputs"),
     ],
 )
 def test_no_file_is_overwritten(arguments: list[str], reason: str, stillwatch: Run, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("{}\n")
-    (tmp_path / "link.jsonl").symlink_to("events.jsonl")
+    for link in ("link.jsonl", "link.svg"):
+        (tmp_path / link).symlink_to("events.jsonl")
     assert reason in stillwatch(*arguments, code=3).stderr
     assert (tmp_path / "events.jsonl").read_text() == "{}\n"
     assert not (tmp_path / "both").exists()

@@ -80,5 +80,6 @@ def test_all_that_is_declared_is_locked() -> None:
     groups = PROJECT["dependency-groups"]
     runtime = [*PROJECT["project"]["dependencies"], *groups["build"], *PROJECT["build-system"]["requires"]]
     dev = [requirement for requirement in groups["dev"] if isinstance(requirement, str)]
+    dev += [requirement for extra in PROJECT["project"]["optional-dependencies"].values() for requirement in extra]
     assert {normalised(requirement) for requirement in runtime} - set(pinned("requirements.lock")) == set()
     assert {normalised(requirement) for requirement in runtime + dev} - set(pinned("requirements-dev.lock")) == set()

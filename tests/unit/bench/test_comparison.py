@@ -140,7 +140,6 @@ def test_tables_and_files_hold_every_method(make_account: MakeAccount, tmp_path:
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_curves_are_drawn(tmp_path: Path, suffix: str) -> None:
-    pytest.importorskip("matplotlib")
     path = tmp_path / f"curves.{suffix}"
     comparison.plot({"ours": [(0.0, 0.9), (0.1, 1.0)], "PRADA": [(0.0, 0.0), (0.1, 0.1)]}, path)
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" if suffix == "png" else "PRADA" in path.read_text()
