@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from streams.cli import explain_plot
+from streams.cli.explain_plot import Look
 from streams.cli.failures import InputError
 from streams.cli.files import keep_apart, open_input, open_output
 from streams.cli.options import files_named, takes_settings
@@ -22,8 +23,6 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     from detectors.baseline import Baseline
     from detectors.events import EventBatch
-
-Look = dict[str, float]
 
 COUNTS = frozenset({"n", "window", "window_repeats", "outside_burst", "repeats", "hot"})
 """Features that count requests rather than tell what they are like."""

@@ -53,6 +53,13 @@ COLUMNS = 4
 SIZE_INCHES = (14.0, 14.5)
 DOTS_PER_INCH = 110
 
+LARGE_PANELS: dict[str, Any] = {"left": 0.04, "right": 0.925, "top": 0.935, "bottom": 0.605, "hspace": 0.4}
+SMALL_PANELS: dict[str, Any] = {
+    "left": 0.04, "right": 0.985, "top": 0.535, "bottom": 0.04, "hspace": 0.55, "wspace": 0.2,
+}  # fmt: skip
+"""Where panels lie, in parts of the picture. matplotlib's own layouts solve for it, which differs in the last bit from
+one run to the next."""
+
 MAX_ACCOUNT_CHARACTERS = 80
 """A longer name would run out of the picture."""
 
@@ -82,6 +89,9 @@ SETTINGS: dict[Any, Any] = {
 
 # Colours that people who cannot tell red from green can tell apart (Okabe and Ito).
 OWN, USUAL, ALARM = "#0072B2", "#B9D9B0", "#D55E00"
+PALE = 0.4
+"""Opacity of what was before an account started anew."""
+
 RIVAL_COLOURS = {"person": "#0072B2", "service": "#CC79A7", "batch": "#E69F00"}
 
 
@@ -145,15 +155,13 @@ def draw(subject: Subject, trace: Sequence[Look], baseline: Baseline, kind: str)
     """
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     buffer = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of characters of a name that the font does not have
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-        figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout=layout)
+        figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH)
         _compose(figure, subject, trace, baseline)
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
@@ -163,23 +171,24 @@ def _compose(figure: Any, subject: Subject, trace: Sequence[Look], baseline: Bas
     """Lay the panels out, and draw each."""
     lives = _lives(trace)
     figure.suptitle(
-        _title(subject, trace, len(lives)), x=0.01, ha="left", fontsize=13, fontweight="bold", parse_math=False
+        _title(subject, trace, len(lives)), x=0.01, y=0.993, ha="left", fontsize=13, fontweight="bold", parse_math=False
     )
     rows = math.ceil(len(STATISTICS) / COLUMNS)
-    grid = figure.add_gridspec(2 + rows, COLUMNS, height_ratios=[2.0, 2.2, *[1.35] * rows])
+    large, small = figure.add_gridspec(2, 1, **LARGE_PANELS), figure.add_gridspec(rows, COLUMNS, **SMALL_PANELS)
     last = max(look["n"] for look in trace)
-    surprise = figure.add_subplot(grid[0, :])
+    surprise = figure.add_subplot(large[0])
     _draw_surprise(surprise, lives, trace)
-    ratios = figure.add_subplot(grid[1, :], sharex=surprise)
+    ratios = figure.add_subplot(large[1], sharex=surprise)
     _draw_ratios(ratios, lives, baseline, trace)
     panels = [surprise, ratios]
     for number, (name, words) in enumerate(STATISTICS.items()):
-        axes = figure.add_subplot(grid[2 + number // COLUMNS, number % COLUMNS], sharex=surprise)
+        axes = figure.add_subplot(small[number // COLUMNS, number % COLUMNS], sharex=surprise)
         _draw_statistic(axes, lives, baseline, name, last)
         axes.set_title(words, fontsize=8.5)
         panels.append(axes)
     crossed = crossing(trace)
-    _explain_colours(figure.add_subplot(grid[1 + rows, COLUMNS - 1]), alerted=crossed is not None)
+    legend = figure.add_subplot(small[rows - 1, COLUMNS - 1])
+    _explain_colours(legend, anew=len(lives) > 1, alerted=crossed is not None)
     for axes in panels:
         if crossed is not None:
             axes.axvline(crossed["n"], color=ALARM, linewidth=1.0, linestyle="--", zorder=1)
@@ -211,7 +220,7 @@ def _line(axes: Any, lives: list[list[Look]], values: Callable[[Look], float], *
             [look["n"] for look in life],
             [values(look) for look in life],
             **style | {"label": style.get("label") if now else None},
-            alpha=1.0 if now else 0.4,
+            alpha=1.0 if now else PALE,
             marker="o" if len(life) <= FEW_LOOKS else None,
             markersize=3.5,
         )
@@ -323,7 +332,7 @@ def _value(look: Look, name: str) -> float:
 
 
 def _usual(baseline: Baseline, name: str, last: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """5 %, 50 % and 95 % of people's accounts, at each length of history that the baseline holds; flat after it."""
+    """Lengths of history, and 5 %, 50 % and 95 % of people's accounts there; after the baseline's longest, the same."""
     from detectors.baseline import QUANTILE_LOOKS
 
     at = np.array([float(n) for n in QUANTILE_LOOKS])
@@ -335,7 +344,7 @@ def _usual(baseline: Baseline, name: str, last: float) -> tuple[Floats, Floats, 
     return at, quantiles[:, 0], quantiles[:, 2], quantiles[:, 4]
 
 
-def _explain_colours(axes: Any, *, alerted: bool) -> None:
+def _explain_colours(axes: Any, *, anew: bool, alerted: bool) -> None:
     """What the small panels' lines are, in the cell that is left over."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -347,6 +356,8 @@ def _explain_colours(axes: Any, *, alerted: bool) -> None:
         Line2D([], [], color="#4D8A3F", linewidth=1.0, label="their median"),
         Line2D([], [], color="0.45", linewidth=1.0, linestyle=":", label="a list in no order"),
     ]
+    if anew:
+        marks.insert(1, Line2D([], [], color=OWN, alpha=PALE, linewidth=1.6, label="before it started anew"))
     if alerted:
         marks.append(Line2D([], [], color=ALARM, linewidth=1.0, linestyle="--", label="the threshold is passed"))
     axes.legend(handles=marks, loc="center left")
