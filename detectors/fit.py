@@ -1,8 +1,9 @@
 """Fit a baseline from unlabelled history.
 
 The extraction side is the history itself, its prompts shuffled across accounts (`synthetic`). The organic accounts are
-shared out among the rivals by readable rules, refined once by leaving out of the person's training the few that the
-first fit takes for extraction throughout. The tails come from fits that have not seen the account, nor any account that
+shared out among the rivals by readable rules. Nobody says which accounts are organic, so those that look throughout as
+a made-up list does are left out of everything (`suspects`): a few of them in the tails would set the threshold at what
+is to be found. The tails come from fits that have not seen the account, nor any account that
 shares its texts, nor its domain: accounts are cut in two halves, each judged by the other's fit, four times along the
 principal directions of what they ask about. That leaves out what an operator would call a pool (a company's chat, a
 product's users) without being told, and gives what the knob promises on people whom the history has not seen; small
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from detectors import account, rivals
 from detectors.account import FEATURES, F
 from detectors.baseline import QUANTILE_LEVELS, QUANTILE_LOOKS, Baseline, Provenance
-from detectors.calibration import calibrate
+from detectors.calibration import allowed_share, calibrate, surprise
 from detectors.encoder import Encoder
 from detectors.logistic import fit_logistic
 from detectors.statistics import memory
@@ -42,8 +43,10 @@ SHARED_TEXTS = 0.25
 POPULAR_TEXT_ACCOUNTS = 60
 MAX_TRAINING_REQUESTS = 1000
 AFTER_TAKEOVER = 40
-SUSPECT_LOG_RATIO = 3.0
-SUSPECTS_MAX = 0.05
+SUSPECT_ROUNDS = 3
+SUSPECT_QUANTILE = 0.1
+SUSPECTS_MAX = 0.1
+LEAST_SETTLED_LOOKS = 4
 
 
 class FitError(ValueError):
@@ -59,16 +62,26 @@ class FitReport:
     kinds
         Accounts by the rival they were given to.
     suspects
-        Accounts left out of the person's training because they look like extraction throughout.
+        Indexes of the accounts that were left out because they look like extraction throughout: worth a look.
     resolution
         Smallest knob (false findings for each 1,000 account-days) that is not extrapolated.
+    lists
+        For each made-up list in no order, requests at each look and the surprise there, shape `(looks, 2)`.
     """
 
     baseline: Baseline
     kinds: dict[str, int]
-    suspects: int
+    suspects: tuple[int, ...]
     short: int
     resolution: float
+    lists: tuple[Floats, ...]
+
+    def found(self, knob: float) -> tuple[float, float]:
+        """Share of the made-up lists that are found at this knob, and median requests until then (NaN for none)."""
+        threshold = -np.log(allowed_share(knob, self.baseline.days_per_account))
+        passed = [looks[looks[:, 1] >= threshold] for looks in self.lists]
+        requests = [looks[0, 0] for looks in passed if len(looks)]
+        return len(requests) / max(len(self.lists), 1), float(np.median(requests)) if requests else float("nan")
 
 
 class _Organic(NamedTuple):
@@ -105,15 +118,16 @@ def fit(
         Fewer than 60 accounts have 16 covered requests, or no account looks like a person.
     """
     progress("statistics", 0.0)
-    looked = [(events, looks_of(events)) for events in accounts]
-    judged = [(events, looks) for events, looks in looked if len(looks) >= LEAST_LOOKS]
+    looked = [(place, events, looks_of(events)) for place, events in enumerate(accounts)]
+    judged = [(place, events, looks) for place, events, looks in looked if len(looks) >= LEAST_LOOKS]
     if len(judged) < LEAST_ACCOUNTS:
         raise FitError(
             f"a baseline needs {LEAST_ACCOUNTS} accounts with 16 requests or more, this history has {len(judged)}: "
             "take a longer history"
         )
-    events = [e for e, _ in judged]
-    organic = [_Organic(kind_of(looks), looks) for _, looks in judged]
+    places = [place for place, _, _ in judged]
+    events = [events for _, events, _ in judged]
+    organic = [_Organic(kind_of(looks), looks) for _, _, looks in judged]
     kinds = Counter(o.kind for o in organic)
     if kinds["person"] < LEAST_ACCOUNTS // 2:
         raise FitError(f"only {kinds['person']} accounts of this history follow up on themselves as people do")
@@ -125,12 +139,15 @@ def fit(
         progress("extraction streams", (number + 1) / len(made))
     extraction = [(stream, looks) for stream, looks in extraction if len(looks)]
     progress("rivals", 0.0)
-    model, suspects = fit_model(organic, extraction)
+    left_out = suspects(organic, extraction)
+    kept = [i for i in range(len(organic)) if i not in left_out]
+    organic, events = [organic[i] for i in kept], [events[i] for i in kept]
+    model = fit_model(organic, extraction)
     cut = halves(events)
     maxima = np.zeros((HALVINGS, len(events), len(rivals.HEADS)))
     for k, half in enumerate(cut.half):
         for side in (0, 1):
-            other, _ = fit_model([o for o, h in zip(organic, half, strict=True) if h != side], extraction)
+            other = fit_model([o for o, h in zip(organic, half, strict=True) if h != side], extraction)
             for i in np.flatnonzero(half == side):
                 maxima[k, i] = maximum_scores(other, organic[i].looks)
         progress("rivals", (k + 1) / HALVINGS)
@@ -148,10 +165,18 @@ def fit(
     return FitReport(
         baseline,
         dict(kinds),
-        suspects,
+        tuple(places[i] for i in sorted(left_out)),
         len(accounts) - len(judged),
         1000.0 / (cut.groups * baseline.days_per_account),
+        tuple(_surprises(model, looks) for stream, looks in extraction if stream.kind == "shuffled"),
     )
+
+
+def _surprises(model: NDArray[Any], looks: Floats) -> Floats:
+    """Requests and surprise at each look, shape `(looks, 2)`."""
+    scores = np.zeros((len(looks), len(rivals.HEADS)))
+    rivals.judge_all(model[0], looks, scores)
+    return np.array([(x[F["n"]], surprise(model[0], s)) for x, s in zip(looks, scores, strict=True)])
 
 
 def looks_of(events: Events) -> Floats:
@@ -182,23 +207,40 @@ def kind_of(looks: Floats) -> str:
     return "person"
 
 
-def fit_model(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> tuple[NDArray[Any], int]:
-    """Weights of every pair (no tails yet), and how many suspects were left out of the person's training."""
+def suspects(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> set[int]:
+    """Indexes of accounts that look like extraction throughout, at most `SUSPECTS_MAX` of them.
+
+    Such is an account whose usual score (`_settled`) is that of the made-up lists, by a fit without those found before.
+    An honest account may look so for a while, hardly for all of its later half.
+    """
+    found: set[int] = set()
+    for _ in range(SUSPECT_ROUNDS):
+        model = fit_model([o for i, o in enumerate(organic) if i not in found], extraction)
+        lists = [_settled(model, looks) for stream, looks in extraction if stream.kind == "shuffled"]
+        level = float(np.quantile(lists, SUSPECT_QUANTILE)) if lists else np.inf
+        score = np.array([_settled(model, o.looks) for o in organic])
+        most = int(SUSPECTS_MAX * len(organic))
+        again = {int(i) for i in np.argsort(-score, kind="stable")[:most] if score[i] > max(level, 0.0)}
+        if again == found:
+            break
+        found = again
+    return found
+
+
+def _settled(model: NDArray[Any], looks: Floats) -> float:
+    """Median of the best head's score over the later half of the looks; `SILENT` while there are few."""
+    scores = np.zeros((len(looks), len(rivals.HEADS)))
+    rivals.judge_all(model[0], looks, scores)
+    best = scores[len(looks) // 2 :].max(axis=1)
+    best = best[best > rivals.SILENT]
+    return float(np.median(best)) if len(best) >= LEAST_SETTLED_LOOKS else rivals.SILENT
+
+
+def fit_model(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> NDArray[Any]:
+    """Weights of every pair, no tails yet."""
     model = rivals.blank_model()
-    persons = [o.looks for o in organic if o.kind == "person"]
-    _fit_weights(model, persons, organic, extraction)
-    median = np.array([_median_ratio(model, looks) for looks in persons])
-    most = int(SUSPECTS_MAX * len(persons))
-    suspects = [int(i) for i in np.argsort(-median, kind="stable")[:most] if median[i] > SUSPECT_LOG_RATIO]
-    if suspects:
-        honest = [looks for i, looks in enumerate(persons) if i not in set(suspects)]
-        _fit_weights(model, honest, organic, extraction)
-    return model, len(suspects)
-
-
-def _median_ratio(model: NDArray[Any], looks: Floats) -> float:
-    pair = list(rivals.PAIRS).index("person/memoryless")
-    return float(np.median([rivals.logistic(model[0], pair, x) for x in looks[len(looks) // 2 :]]))
+    _fit_weights(model, [o.looks for o in organic if o.kind == "person"], organic, extraction)
+    return model
 
 
 def _fit_weights(

@@ -24,6 +24,8 @@ from streams.replay import BATCH_RECORDS, CHUNK_BYTES, FileRecord, file_batches
 FULL_WEIGHT_REQUESTS = 64
 """Accounts with at least so many requests weigh the same in the population's mean, however many they sent."""
 
+DAY_MS = 86_400_000
+
 Advance = Callable[[int], None]
 
 
@@ -56,9 +58,16 @@ class History:
     sha256: list[str]
 
     @property
+    def days(self) -> int:
+        """UTC days on which any account sent something."""
+        return len(
+            np.unique(np.concatenate([np.unique(rows["time"] // 86_400_000) for rows in self.accounts.values()]))
+        )
+
+    @property
     def account_days(self) -> int:
         """Sum over accounts of the UTC days on which they sent something."""
-        return sum(len(np.unique(rows["time"] // 86_400_000)) for rows in self.accounts.values())
+        return sum(len(np.unique(rows["time"] // DAY_MS)) for rows in self.accounts.values())
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from schemas.request import RequestLimits
 from schemas.version import VERSION
 from streams.cli.failures import InputError
 from streams.cli.files import STANDARD, keep_apart, open_output
 from streams.cli.options import files_named, takes_settings
-from streams.cli.terminal import ERR, plain
+from streams.cli.terminal import ERR, plain, safe
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ RECOMMENDED_ACCOUNTS = 300
 """With fewer, the tails are mostly extrapolated."""
 
 DEFAULT_SEED = 5
+
+NAMED_SUSPECTS = 10
+
+KNOBS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+"""Settings of the knob whose cost is shown."""
 
 
 @takes_settings("embedding_model", "max_record_bytes")
@@ -134,19 +141,42 @@ class _Stages:
             self._bar.update(self._task, completed=share)
 
 
+def _names(history: History, places: tuple[int, ...]) -> str:
+    """The first few of these accounts, to be looked at."""
+    accounts = list(history.accounts)
+    shown = [safe(accounts[place]) for place in places[:NAMED_SUSPECTS]]
+    more = ", ..." if len(places) > len(shown) else ""
+    return f"; look at them (`stillwatch explain`): {', '.join(shown)}{more}" if shown else ""
+
+
+def _settings_of_the_knob(history: History, report: FitReport) -> Table:
+    """What each setting of the knob would cost with traffic like this history's, and what it would find."""
+    table = Table(title="false_findings_per_1000_account_days", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("setting", "false findings a day", "made-up lists found", "after requests, median", ""):
+        table.add_column(name, justify="right" if name else "left")
+    a_day = history.account_days / history.days
+    for knob in KNOBS:
+        share, requests = report.found(knob)
+        false = f"{knob * a_day / 1000.0:.2g}"
+        mark = "extrapolated" if knob < report.resolution else ""
+        table.add_row(f"{knob:g}", false, f"{100.0 * share:.0f} %", f"{requests:.0f}" if share else "", mark)
+    return table
+
+
 def _report(history: History, report: FitReport, out: Path) -> None:
     baseline = report.baseline
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
     lines = [
         f"{history.events} requests of {len(history.accounts)} accounts over {history.account_days} account-days",
         f"taken for: {kinds}; {report.short} too short to judge",
-        f"{report.suspects} look like extraction throughout and were left out of what people are like",
+        f"{len(report.suspects)} look like extraction throughout and were left out{_names(history, report.suspects)}",
         f"baseline {baseline.hash} for {baseline.encoder.model}, written to {out}",
         f"down to {report.resolution:.2g} false findings for each 1,000 account-days the knob rests on this history; "
         "below that it is extrapolated",
     ]
     for line in lines:
         ERR.print(plain(line))
+    ERR.print(_settings_of_the_knob(history, report))
     for reason, count in history.refused.most_common():
         ERR.print(plain(f"  refused: {count} {reason}", "yellow"))
     if baseline.accounts < RECOMMENDED_ACCOUNTS:

@@ -110,7 +110,7 @@ class Variant:
         """Fit the weights."""
         organic = [Organic(kind_of(a.looks), neutralised(a.looks, self.without)) for a in training.accounts]
         extraction = [(stream, neutralised(looks, self.without)) for stream, looks in training.extraction]
-        self.model, _ = fit_model(organic, extraction)  # type: ignore[arg-type]
+        self.model = fit_model(organic, extraction)  # type: ignore[arg-type]
         if self.without in rivals.RIVALS:
             self.model["prior"][0, :, rivals.RIVALS.index(self.without)] = NOT_POSSIBLE
 

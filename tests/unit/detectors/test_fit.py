@@ -161,3 +161,23 @@ def test_the_mean_lies_on_a_grid() -> None:
     assert mean.dtype == np.float32
     assert (mean * 2.0**20 == np.round(mean * 2.0**20)).all()
     assert mean == pytest.approx([1 / 3, -2 / 3, 0.0], abs=2.0**-20)
+
+
+def test_extraction_in_the_history_is_left_out_and_changes_little(fitted: FitReport) -> None:
+    lists = [listed(200, 5000 + k) for k in range(4)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
+        report = fit([*HISTORY, *lists], ENCODER)
+    assert set(report.suspects) == set(range(len(HISTORY), len(HISTORY) + 4))
+    assert fitted.suspects == ()
+    new = {f"list {k}": listed(160, 9000 + k, account=f"list {k}") for k in range(5)}
+    assert {alert.account for alert in Engine(report.baseline).apply(0, stream_of(new))} == set(new)
+
+
+def test_a_stricter_knob_finds_fewer_made_up_lists_and_later(fitted: FitReport) -> None:
+    found = [fitted.found(knob) for knob in (30.0, 1.0, 0.01)]
+    shares, requests = zip(*found, strict=True)
+    assert sorted(shares, reverse=True) == list(shares)
+    assert shares[0] > 0.9
+    assert requests[0] <= requests[1]
+    assert fitted.found(1e-300)[0] == 0.0
