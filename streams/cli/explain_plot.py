@@ -271,7 +271,7 @@ def _draw_ratios(axes: Any, lives: list[list[Look]], baseline: Baseline, trace: 
         color="black", linewidth=1.2, linestyle=":", label="than all of them together (the score)",
     )  # fmt: skip
     axes.set_title(
-        "Rivals: log of how much likelier extraction is; below 0 the organic explanation is\n"
+        "Rivals: log of how much likelier extraction is (below 0 the organic explanation is),\n"
         f"by the leading head, {head}: {HEAD_TITLES[head.split('+')[0]]}",
         fontweight="bold",
     )
