@@ -14,7 +14,7 @@ The bound. What a worker holds grows with settings, never with the number of acc
     2 x unsaved x (state + 350)          changed states: of the last checkpoint (kept until the next) and of this one;
                                          each at most half the slab and a batch
     unsaved x (account id + 250)         forgotten accounts, to be deleted from the changelog; 100,000 at most
-    100,000 x (account id + 250)         hashes of keys, for the partitioner
+     20,000 x (account id + 250)         hashes of keys, for the partitioner
 
 With rocksdict nobody is forgotten; in place of the second line are its block cache and two write buffers of 16 MiB.
 A state has at most `state.MAX_BYTES` (about 4 KB); one of a single request has 200 to 300 bytes. A tenth is added for
