@@ -9,7 +9,7 @@ send a request every now and then, *idle* ones sent one before it and none since
 
 The bound. What a worker holds grows with settings, never with the number of accounts that were ever seen:
 
-    slab_rows x 3,872 bytes              a row each; the slab is allocated at start
+    slab_rows x account.DTYPE              a row each; the slab is allocated at start
     max_accounts x (state + 350)         the memory store: state, key, entries in two dictionaries
     2 x unsaved x (state + 350)          changed states: of the last checkpoint (kept until the next) and of this one;
                                          each at most half the slab and a batch
