@@ -52,13 +52,14 @@ class TailPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DecisionPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights by pair, knot and statistic; the rivals' priors; the tails; quantiles of people's accounts.
 
-    `service_repeats` are the expected repeats of each Zipf service at `rivals.ZIPF_N`: numbers rather than a formula,
-    since powers and exponentials differ from one CPU to the next.
+    `service_cold` and `service_hot` are the expected repeats of each Zipf service at `rivals.ZIPF_N`: numbers rather
+    than a formula, since powers and exponentials differ from one CPU to the next.
     """
 
     weights: dict[str, list[dict[str, float]]]
     priors: dict[str, dict[str, float]]
-    service_repeats: list[list[float]]
+    service_cold: list[list[float]]
+    service_hot: list[list[float]]
     tails: dict[str, TailPart]
     days_per_account: float
     accounts: int
@@ -157,7 +158,8 @@ class Baseline:
                 who: {name: float(p) for name, p in zip(rivals.RIVALS, row, strict=True)}
                 for who, row in zip(PRIORS_FOR, model["prior"][0], strict=True)
             },
-            service_repeats=model["zipf_repeats"][0].tolist(),
+            service_cold=model["zipf_cold"][0].tolist(),
+            service_hot=model["zipf_hot"][0].tolist(),
             tails=tails,
             days_per_account=self.days_per_account,
             accounts=self.accounts,
@@ -281,10 +283,11 @@ def _read_model(part: DecisionPart) -> NDArray[Any]:
             for name, weight in weights.items():
                 model["weight"][0, k, knot, columns[name]] = weight
     model["prior"][0] = [[part.priors[who][name] for name in rivals.RIVALS] for who in PRIORS_FOR]
-    repeats = np.array(part.service_repeats, np.float64)
-    if repeats.shape != model["zipf_repeats"][0].shape or not (np.isfinite(repeats) & (repeats >= 0.0)).all():
-        raise ValueError(f"service_repeats must be finite, not negative, shape {model['zipf_repeats'][0].shape}")
-    model["zipf_repeats"][0] = repeats
+    for name, table in (("zipf_cold", part.service_cold), ("zipf_hot", part.service_hot)):
+        repeats = np.array(table, np.float64)
+        if repeats.shape != model[name][0].shape or not (np.isfinite(repeats) & (repeats >= 0.0)).all():
+            raise ValueError(f"a service's repeats must be finite, not negative, shape {model[name][0].shape}")
+        model[name][0] = repeats
     if not (model["prior"] > 0.0).all():
         raise ValueError("a rival's prior must be above 0")
     for k, head in enumerate(rivals.HEADS):

@@ -44,6 +44,7 @@ MEANINGS = {
     "nearest_lag_long": Meaning(SEQUENCE, "the same for the account's longest quarter of prompts"),
     "near": Meaning(FREQUENCY, "share of requests almost like an earlier one"),
     "window_repeats": Meaning(FREQUENCY, "requests asked before, in the recent window"),
+    "window_hot": Meaning(FREQUENCY, "of them, those asked for the fourth time or more"),
     "recent_repeats": Meaning(FREQUENCY, "share of recent requests asked before"),
     "gap_spread": Meaning(TIMING, "spread of the log-gap between requests: a clock has 0"),
     "gap_change": Meaning(TIMING, "mean change from one log-gap to the next"),
@@ -60,7 +61,7 @@ HEAD_TITLES = {
     "sorted": "requests walk through a sorted list and never come back",
 }
 
-ALWAYS_QUOTED = ("window_repeats", "short", "breadth", "novelty", "fresh")
+ALWAYS_QUOTED = ("window_repeats", "window_hot", "short", "breadth", "novelty", "fresh")
 
 INNOCENT = {
     "person": "A person would follow up on earlier requests and come back to old topics.",
@@ -175,7 +176,7 @@ class Reporter:
                 f"not a person (order {x[F['vn_recent']]:.2f} of chance, nearest request "
                 f"{x[F['nearest_lag']]:.1f} requests away)"
             ),
-            "service": f"not a service ({x[F['window_repeats']]:.0f} of the last {x[F['window']]:.0f} asked before)",
+            "service": _service_words(x),
             "batch": _batch_words(x[F["short"]]),
         }
         if rivals.HEADS[int(change["head"])] == "sorted":
@@ -289,6 +290,12 @@ class Reporter:
             "decided_by": decided_by,
             "latest_requests": _ring(row, "time"),
         }
+
+
+def _service_words(x: Any) -> str:
+    repeats, hot = round(float(x[F["window_repeats"]])), round(float(x[F["window_hot"]]))
+    often = f", {hot} of them often" if hot else ""
+    return f"not a service ({repeats} of the last {x[F['window']]:.0f} asked before{often})"
 
 
 def _batch_words(short: float) -> str:

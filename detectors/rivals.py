@@ -13,8 +13,11 @@ acquits by itself:
 - sorted: a list in some order, whose neighbours are alike but which never comes back.
 
 Against a person and a batch job the ratio is a logistic regression with sign-constrained weights that vary with the
-history's length, linearly between knots of log2 n (`detectors.logistic` fits it). Against a service it is generative:
-repeats in the recent window under a grid of Zipf services, against a deduplicated (or slightly re-asked) list.
+history's length, linearly between knots of log2 n (`detectors.logistic` fits it). Against a service it is generative,
+by how many requests of the recent window were asked before *and how often*: a service's users ask popular things again
+and again, and rarer ones twice, in proportions that Zipf's law gives. A deduplicated list has neither; one that asks
+each prompt twice now and then, to look like a service, has no popular ones; one with a few stock phrases strewn in
+("shorter, please") has nothing but those.
 
 Cost: about 2 microseconds a look, and looks thin out as the history grows.
 """
@@ -76,7 +79,7 @@ PAIRS: dict[str, dict[str, int]] = {
 
 HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted")
 RIVALS = ("person", "service", "batch")
-PRIORS = ((0.8, 0.13, 0.07), (0.65, 0.28, 0.07))
+PRIORS = ((0.8, 0.13, 0.07), (0.5, 0.43, 0.07))
 """Weight of each rival for an account that names no plausible `end_user`s, and for one that does. Naming users costs
 nothing, so it makes a service likelier and never certain: such an account is found later, not never."""
 
@@ -90,6 +93,19 @@ ZIPF_N = (1, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2
 SERVICES = len(ZIPF_TEXTS) * len(ZIPF_EXPONENTS) + 1
 RARE_SERVICE_PRIOR = 0.03
 RARE_SERVICE_BOOST = 8.0
+
+DISPERSION = 6.0
+"""Size of the negative binomials of a service's repeats, and of a list's that repeats on purpose: counts scatter by
+some 40 % around what the law gives, since no service follows it to the letter."""
+
+ASKED_AGAIN = (0.06, 0.12, 0.22)
+"""Shares of its prompts that a list asks a second time."""
+
+STOCK_PHRASES = (0.08, 0.2, 0.4)
+"""Shares of a list's requests that are one of a few stock phrases."""
+
+ASKED_AGAIN_PRIOR = 0.04  # each; with plausible end users a tenth, since real ones ask things of others again
+STOCK_PHRASES_PRIOR = 0.04
 
 UNKNOWN_ANSWERS_RATIO = 2.0
 """Ratio against a batch job while no answer's length is known: most jobs also repeat a frame or themselves, which other
@@ -118,7 +134,8 @@ DTYPE = np.dtype(
         ("null", "<f8", (len(FEATURES),)),
         ("prior", "<f8", (2, len(RIVALS))),  # without and with plausible end users
         ("log_n", "<f8", (len(ZIPF_N),)),
-        ("zipf_repeats", "<f8", (SERVICES, len(ZIPF_N))),
+        ("zipf_cold", "<f8", (SERVICES, len(ZIPF_N))),  # expected second and third askings
+        ("zipf_hot", "<f8", (SERVICES, len(ZIPF_N))),  # and later ones
         ("zipf_log_prior", "<f8", (SERVICES,)),
         ("tail", TAIL_DTYPE, (len(HEADS),)),
         ("combined", TAIL_DTYPE),
@@ -133,17 +150,30 @@ _N = F["n"]
 _REPEATS = F["repeats"]
 _WINDOW = F["window"]
 _WINDOW_REPEATS = F["window_repeats"]
+_WINDOW_HOT = F["window_hot"]
 _RUN = F["run"]
 _USERS = F["users"]
 _SHORT = F["short"]
 _OUTSIDE = F["outside_burst"]
 
 
-def zipf_repeats(texts: int, exponent: float) -> NDArray[np.float64]:
-    """Expected repeats among n draws of `texts` questions with Zipf popularity, at each of `ZIPF_N`."""
+def zipf_repeats(texts: int, exponent: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected repeats among n draws of `texts` questions with Zipf popularity, at each of `ZIPF_N`.
+
+    Second and third askings, and later ones (`recurrence.HOT`), with askings as Poisson counts.
+    """
     popularity = np.arange(1, texts + 1) ** -exponent
     popularity /= popularity.sum()
-    return np.array([n + np.expm1(-n * popularity).sum() for n in ZIPF_N])
+    cold, hot = [], []
+    for n in ZIPF_N:
+        askings = n * popularity
+        none = np.exp(-askings)
+        repeats = float((askings - 1.0 + none).sum())
+        # E[(X - 3)+] of a Poisson count: what lies beyond the third asking.
+        later = float((askings - 3.0 + none * (3.0 + 2.0 * askings + askings**2 / 2.0)).sum())
+        hot.append(max(later, 0.0))
+        cold.append(max(repeats - hot[-1], 0.0))
+    return np.array(cold), np.array(hot)
 
 
 def blank_model() -> NDArray[Any]:
@@ -156,7 +186,7 @@ def blank_model() -> NDArray[Any]:
     model["log_n"][0] = [portable_math.log(float(n)) for n in ZIPF_N]
     grid = [(texts, exponent) for texts in ZIPF_TEXTS for exponent in ZIPF_EXPONENTS] + [(10_000, 0.2)]
     for k, (texts, exponent) in enumerate(grid):
-        model["zipf_repeats"][0, k] = zipf_repeats(texts, exponent)
+        model["zipf_cold"][0, k], model["zipf_hot"][0, k] = zipf_repeats(texts, exponent)
     model["zipf_log_prior"][0, :-1] = portable_math.log(1.0 / (SERVICES - 1))
     model["zipf_log_prior"][0, -1] = portable_math.log(RARE_SERVICE_PRIOR)
     return model
@@ -192,39 +222,64 @@ def _negative_binomial(count: Scalar, mean: Scalar, size: Scalar) -> Scalar:
 
 
 @kernel
-def _interpolated(model: Record, service: Scalar, log_n: Scalar) -> Scalar:
+def _interpolated(knots: Vector, values: Vector, log_n: Scalar) -> Scalar:
     """Expected repeats of a service of the grid, linear in log n."""
-    knots = model["log_n"]
     k = 0
     while k < len(ZIPF_N) - 2 and log_n > knots[k + 1]:
         k += 1
     part = min(max((log_n - knots[k]) / (knots[k + 1] - knots[k]), 0.0), 1.0)
-    values = model["zipf_repeats"][service]
     return values[k] * (1.0 - part) + values[k + 1] * part
 
 
 @kernel
-def recurrence(model: Record, x: Vector) -> Scalar:
-    """Log-likelihood ratio of a deduplicated list against a service whose users ask popular things again."""
+def _as_service(model: Record, x: Vector, cold: Scalar, hot: Scalar) -> Scalar:
+    """Log-likelihood of the window's repeats under the grid of services."""
     n = max(x[_N], 1.0)
-    window = x[_WINDOW]
-    repeats = x[_WINDOW_REPEATS]
     seen_share = min(1.0, 256.0 / max(n - x[_REPEATS], 1.0))
-    log_now = portable_math.log(n)
-    log_before = portable_math.log(max(n - window, 1.0))
-    service = -1e9
+    knots = model["log_n"]
+    now = portable_math.log(n)
+    before = portable_math.log(max(n - x[_WINDOW], 1.0))
+    total = -1e9
     for k in range(SERVICES):
-        mean = (_interpolated(model, k, log_now) - _interpolated(model, k, log_before)) * seen_share
+        cold_mean = _interpolated(knots, model["zipf_cold"][k], now) - _interpolated(
+            knots, model["zipf_cold"][k], before
+        )
+        hot_mean = _interpolated(knots, model["zipf_hot"][k], now) - _interpolated(knots, model["zipf_hot"][k], before)
         log_prior = model["zipf_log_prior"][k]
         if k == SERVICES - 1 and x[_USERS] > 0.0:
             log_prior += portable_math.log(RARE_SERVICE_BOOST)
-        service = portable_math.log_add(service, log_prior + _negative_binomial(repeats, mean, 10.0))
-    extraction = portable_math.log(0.85) + _negative_binomial(repeats, 0.012 * window, 0.5)
-    for rate in (0.06, 0.12, 0.22):
-        asked_again = portable_math.log(0.05) + _negative_binomial(repeats, rate * window, 6.0)
-        extraction = portable_math.log_add(extraction, asked_again)
+        likelihood = _negative_binomial(cold, cold_mean * seen_share, DISPERSION)
+        likelihood += _negative_binomial(hot, hot_mean * seen_share, DISPERSION)
+        total = portable_math.log_add(total, log_prior + likelihood)
+    return total
+
+
+@kernel
+def _as_list(x: Vector, cold: Scalar, hot: Scalar) -> Scalar:
+    """Log-likelihood of the window's repeats under a list: without any, or with those that are meant to look honest."""
+    window = x[_WINDOW]
+    again_prior = 0.1 * ASKED_AGAIN_PRIOR if x[_USERS] > 0.0 else ASKED_AGAIN_PRIOR
+    plain = 1.0 - len(ASKED_AGAIN) * ASKED_AGAIN_PRIOR - len(STOCK_PHRASES) * STOCK_PHRASES_PRIOR
+    total = portable_math.log(plain)
+    total += _negative_binomial(cold, 0.012 * window, 0.5) + _negative_binomial(hot, 0.002 * window, 0.5)
+    for share in ASKED_AGAIN:
+        likelihood = _negative_binomial(cold, share * window, DISPERSION)
+        likelihood += _negative_binomial(hot, 0.1 + 0.01 * window, 0.5)
+        total = portable_math.log_add(total, portable_math.log(again_prior) + likelihood)
+    for share in STOCK_PHRASES:
+        likelihood = _negative_binomial(cold, 0.03 * window, 0.5) + _negative_binomial(hot, share * window, DISPERSION)
+        total = portable_math.log_add(total, portable_math.log(STOCK_PHRASES_PRIOR) + likelihood)
+    return total
+
+
+@kernel
+def recurrence(model: Record, x: Vector) -> Scalar:
+    """Log-likelihood ratio of a list against a service whose users ask popular things again."""
+    hot = x[_WINDOW_HOT]
+    cold = max(x[_WINDOW_REPEATS] - hot, 0.0)
     again = 20.0 * min(max(x[_RUN] - 0.5, 0.0), 1.0)
-    return min(max(extraction - max(service, -60.0) - again, -20.0), 25.0)
+    ratio = _as_list(x, cold, hot) - max(_as_service(model, x, cold, hot), -60.0) - again
+    return min(max(ratio, -20.0), 25.0)
 
 
 @kernel

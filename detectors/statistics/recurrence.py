@@ -7,7 +7,7 @@ repeats among the last nine, and near repeats (an old or recent request at less 
 unrelated ones).
 
 Null: an extraction list has none, so that the number expected of a service grows as n squared against it.
-Bytes: 640. Cost: one scan of 256 fingerprints a request.
+Bytes: 664. Cost: one scan of 256 fingerprints a request.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ DTYPE = np.dtype(
         ("recent", "<f8"),  # decayed share of repeats, half-life 88
         ("near", "<f8"),  # decayed share of near repeats
         ("weight", "<f8"),
+        ("window", "<f8"),  # decayed weight of requests, half-life 88; with the next two, so that they begin together
+        ("window_repeats", "<f8"),
+        ("window_hot", "<f8"),
         ("fingerprint", "<u2", (TABLE,)),
         ("times", "u1", (TABLE // 4,)),  # askings less one of each, two bits, at most 3
     ]
@@ -63,6 +66,7 @@ def update(s: Record, code: Code, distances: Vector) -> None:
             hit = k
             break
     is_repeat = 0.0
+    is_hot = 0.0
     if hit >= 0:
         is_repeat = 1.0
         s["repeats"] += 1
@@ -71,6 +75,7 @@ def update(s: Record, code: Code, distances: Vector) -> None:
         earlier = (packed >> shift) & 3
         if earlier + 2 >= HOT:
             s["hot"] += 1
+            is_hot = 1.0
         if earlier < 3:
             s["times"][hit // 4] = np.uint8(packed + (1 << shift))
     else:
@@ -90,6 +95,9 @@ def update(s: Record, code: Code, distances: Vector) -> None:
     s["recent"] = s["recent"] * KEEP + RATE * is_repeat
     s["near"] = s["near"] * KEEP + RATE * is_near
     s["weight"] = s["weight"] * KEEP + RATE
+    s["window"] = s["window"] * KEEP + 1.0
+    s["window_repeats"] = s["window_repeats"] * KEEP + is_repeat
+    s["window_hot"] = s["window_hot"] * KEEP + is_hot
 
 
 @kernel

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from detectors.baseline import Baseline
     from detectors.events import EventBatch
 
-COUNTS = frozenset({"n", "window", "window_repeats", "outside_burst", "repeats", "hot"})
+COUNTS = frozenset({"n", "window", "window_repeats", "window_hot", "outside_burst", "repeats", "hot"})
 """Features that count requests rather than tell what they are like."""
 
 _RIVALS = {"batch": "batch job"}

@@ -45,7 +45,7 @@ from tests.bench.peers.stillwatch import head_scores, surprises
 PARTS: dict[str, tuple[str, ...]] = {
     "order": ("vn1", "vn16", "vn_recent", "vn_session", "nearest_lag", "life_ratio"),
     "coverage": ("breadth", "novelty", "fresh"),
-    "recurrence": ("repeats", "hot", "run", "recent_repeats", "near", "window", "window_repeats"),
+    "recurrence": ("repeats", "hot", "run", "recent_repeats", "near", "window", "window_repeats", "window_hot"),
     "mixture": ("vn_long", "nearest_lag_long"),
     "cadence": ("gap_spread", "gap_change", "gap_location", "occupied"),
     "shape": ("vn_length", "short", "frame"),
