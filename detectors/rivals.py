@@ -16,8 +16,8 @@ Against a person and a batch job the ratio is a logistic regression with sign-co
 history's length, linearly between knots of log2 n (`detectors.logistic` fits it). Against a service it is generative,
 by how many requests of the recent window were asked before *and how often*: a service's users ask popular things again
 and again, and rarer ones twice, in proportions that Zipf's law gives. A deduplicated list has neither; one that asks
-each prompt twice now and then, to look like a service, has no popular ones; one with a few stock phrases strewn in
-("shorter, please") has nothing but those.
+each prompt twice now and then, to look like a service, has no popular ones. Nothing but popular ones (a few stock
+phrases strewn in) is not held against anybody: a coding agent's "continue" looks the same.
 
 Cost: about 2 microseconds a look, and looks thin out as the history grows.
 """
@@ -79,7 +79,7 @@ PAIRS: dict[str, dict[str, int]] = {
 
 HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted")
 RIVALS = ("person", "service", "batch")
-PRIORS = ((0.8, 0.13, 0.07), (0.5, 0.43, 0.07))
+PRIORS = ((0.8, 0.13, 0.07), (0.58, 0.35, 0.07))
 """Weight of each rival for an account that names no plausible `end_user`s, and for one that does. Naming users costs
 nothing, so it makes a service likelier and never certain: such an account is found later, not never."""
 
@@ -101,11 +101,7 @@ some 40 % around what the law gives, since no service follows it to the letter."
 ASKED_AGAIN = (0.06, 0.12, 0.22)
 """Shares of its prompts that a list asks a second time."""
 
-STOCK_PHRASES = (0.08, 0.2, 0.4)
-"""Shares of a list's requests that are one of a few stock phrases."""
-
-ASKED_AGAIN_PRIOR = 0.04  # each; with plausible end users a tenth, since real ones ask things of others again
-STOCK_PHRASES_PRIOR = 0.04
+ASKED_AGAIN_PRIOR = 0.01  # each; with plausible end users a tenth, since real ones ask things of others again
 
 UNKNOWN_ANSWERS_RATIO = 2.0
 """Ratio against a batch job while no answer's length is known: most jobs also repeat a frame or themselves, which other
@@ -259,16 +255,12 @@ def _as_list(x: Vector, cold: Scalar, hot: Scalar) -> Scalar:
     """Log-likelihood of the window's repeats under a list: without any, or with those that are meant to look honest."""
     window = x[_WINDOW]
     again_prior = 0.1 * ASKED_AGAIN_PRIOR if x[_USERS] > 0.0 else ASKED_AGAIN_PRIOR
-    plain = 1.0 - len(ASKED_AGAIN) * ASKED_AGAIN_PRIOR - len(STOCK_PHRASES) * STOCK_PHRASES_PRIOR
-    total = portable_math.log(plain)
+    total = portable_math.log(1.0 - len(ASKED_AGAIN) * again_prior)
     total += _negative_binomial(cold, 0.012 * window, 0.5) + _negative_binomial(hot, 0.002 * window, 0.5)
     for share in ASKED_AGAIN:
         likelihood = _negative_binomial(cold, share * window, DISPERSION)
         likelihood += _negative_binomial(hot, 0.1 + 0.01 * window, 0.5)
         total = portable_math.log_add(total, portable_math.log(again_prior) + likelihood)
-    for share in STOCK_PHRASES:
-        likelihood = _negative_binomial(cold, 0.03 * window, 0.5) + _negative_binomial(hot, share * window, DISPERSION)
-        total = portable_math.log_add(total, portable_math.log(STOCK_PHRASES_PRIOR) + likelihood)
     return total
 
 

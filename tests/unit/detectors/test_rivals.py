@@ -137,18 +137,22 @@ def test_zipf_repeats_are_those_of_a_draw() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_list_that_repeats_on_purpose_is_no_service(baseline: Baseline, seed: int) -> None:
+def test_a_list_that_asks_again_on_purpose_is_no_service(baseline: Baseline, seed: int) -> None:
     rng = generator(seed)
-    phrases = random_codes(6, rng)
-    stock, again = listed(600, seed), listed(600, seed + 50)
-    strewn = rng.random(600) < 0.2
-    stock["code"][strewn] = phrases[rng.integers(0, 6, int(strewn.sum()))]
-    for k in np.flatnonzero(rng.random(600) < 0.12):
+    again = listed(400, seed + 50)
+    for k in np.flatnonzero(rng.random(400) < 0.12):
         again["code"][k] = again["code"][rng.integers(0, k + 1)]
     popular = service(600, seed, questions=400)
-    ratios = [[rivals.recurrence(baseline.model[0], x) for x in looks_of(events)] for events in (stock, again, popular)]
+    ratios = [[rivals.recurrence(baseline.model[0], x) for x in looks_of(events)] for events in (again, popular)]
     # A list is found at its best look; past 256 different texts the table forgets, so later ones say less.
-    assert max(ratios[0]) > 1.0
-    assert max(ratios[1]) > 1.0
-    assert np.median(ratios[2]) < -1.0
-    assert ratios[2][-1] < -2.0
+    assert max(ratios[0]) > 0.0
+    assert np.median(ratios[1]) < -1.0
+    assert ratios[1][-1] < -2.0
+
+
+def test_stock_phrases_are_not_held_against_anybody(baseline: Baseline) -> None:
+    rng = generator(1)
+    agent, phrases = listed(300, 1), random_codes(3, rng)
+    strewn = rng.random(300) < 0.15
+    agent["code"][strewn] = phrases[rng.integers(0, 3, int(strewn.sum()))]
+    assert rivals.recurrence(baseline.model[0], looks_of(agent)[-1]) < 0.0
