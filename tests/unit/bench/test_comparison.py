@@ -78,7 +78,7 @@ def test_an_attack_counts_from_when_it_begins(make_account: MakeAccount) -> None
 
 
 def made_case(make_account: MakeAccount) -> tuple[Case, Series]:
-    """Organic maxima of 0 to 99 in two pools; attacks at 50 and 200, one organic account at 150."""
+    """Attacks at 50 and 200, organic accounts at 150 and 10."""
     fitted = [make_account(n=1, pool=pool) for pool in ("chat", "irc") for _ in range(100)]
     scored = [
         make_account(n=5, label="extraction", archetype="sweep", name="low"),
@@ -97,9 +97,11 @@ def test_recall_and_alerts_are_counted_at_the_same_false_rate(make_account: Make
     case, series = made_case(make_account)
     results = comparison.outcomes(case, series, 0.01)
     assert comparison.count(results, "extraction", ("sweep",)) == (1, 2)
-    assert comparison.count(results, "organic") == (1, 2)
+    assert comparison.count(results, "organic") == (0, 2)
     assert comparison.delays(results) == (2.0, 2.0)
-    assert comparison.count(comparison.outcomes(case, series, 0.6), "extraction") == (2, 2)
+    results = comparison.outcomes(case, series, 0.6)
+    assert comparison.count(results, "extraction") == (2, 2)
+    assert comparison.count(results, "organic") == (1, 2)
 
 
 @pytest.mark.corpora
@@ -121,7 +123,8 @@ def test_counts_are_those_of_the_scorer(make_account: MakeAccount) -> None:
 def test_the_curve_never_loses_recall_where_more_is_alerted(make_account: MakeAccount) -> None:
     points = comparison.curve(*made_case(make_account))
     assert points == sorted(points)
-    assert points[0] == (0.5, 0.5)
+    assert points[0] == (0.0, 0.5)
+    assert points[-1] == (0.0, 0.5)  # of two accounts, no share up to 0.3 is one
 
 
 def test_tables_and_files_hold_every_method(make_account: MakeAccount, tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_tables_and_files_hold_every_method(make_account: MakeAccount, tmp_path:
     )  # fmt: skip
     comparison.report(options, case, {"ours": series, "PRADA": series}, {"ours": 1.0, "PRADA": 2.0})
     table = (tmp_path / "a.md").read_text()
-    assert "| ours | 0.500 (1/2, 0.095–0.905) | none | none | none | none | 0.500 (1/2, 0.095–0.905) | 2 / 2 |" in table
+    assert "| ours | 0.500 (1/2, 0.095–0.905) | none | none | none | none | 0.000 (0/2, 0.000–0.658) | 2 / 2 |" in table
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["false_rates"]["0.01"]["PRADA"]["accounts"] == {"extraction/sweep": [1, 2], "organic/person": [1, 2]}
     assert set(written["curves"]) == {"ours", "PRADA"}
