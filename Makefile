@@ -127,9 +127,9 @@ bench-hostile: dev ## Measure what hostile records cost, and the memory that a m
 	@$(BIN)/python -m tests.bench.flood $(ARGS)
 
 .PHONY: bench-detection
-bench-detection: dev ## Measure what is found, and who is troubled, on composed traffic (needs STILLWATCH_SHARED)
+bench-detection: dev ## Measure detection on composed and hostile traffic into tests/bench/DETECTION.md (needs STILLWATCH_SHARED)
 	@test -n "$(STILLWATCH_SHARED)" || { echo "make bench-detection needs STILLWATCH_SHARED: the folder that holds traffic/ and corpora/" >&2; exit 2; }
-	@$(BIN)/python -m tests.bench.detection --shared "$(STILLWATCH_SHARED)" $(ARGS)
+	@$(BIN)/python -m tests.bench.detection_report --shared "$(STILLWATCH_SHARED)" $(ARGS)
 
 .PHONY: redteam
 redteam: dev ## Try every evasion, and every customer that only looks like one, on the detector (ARGS="--only WORD --out FILE")

@@ -13,6 +13,8 @@ baselines:
 
 Counts are pooled over the seeds, since a seed has few accounts of a kind; brackets hold Wilson's 95 % interval.
 
+With pools left out it also holds the knob to its word: false findings for each 1,000 account-days at each of `KNOBS`.
+
 Ends with exit code 1 when, with pools left out, fewer of the unmixed single accounts are found than `LEAST_FOUND`, or
 more of the organic ones are alerted than `MOST_ALERTED`.
 """
@@ -29,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -59,6 +61,9 @@ JUDGED = "pools left out"
 
 LEAST_FOUND = 0.9
 """Share of unmixed single accounts of extraction that have to be found."""
+
+KNOBS = (30.0, 10.0, 3.0, 1.0)
+"""Settings at which false findings are counted; the last is the default, which everything else is measured at."""
 
 MOST_ALERTED = 0.02
 """Share of organic accounts that may be alerted."""
@@ -106,20 +111,21 @@ def read_stream(folder: Path, pool_of: dict[str, str]) -> Stream:
     return Stream(folder, json.loads((folder / "labels.json").read_text()), pools)
 
 
-def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str]) -> list[bytes]:
-    """Alerts on some of a stream's accounts, by the service's own path."""
+def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str], knobs: Sequence[float]) -> list[list[bytes]]:
+    """Alerts on some of a stream's accounts at each setting of the knob, by the service's own path."""
     ingest = Ingest(
         encoder=baseline.encoder, embedder=load_wordllama(), limits=RequestLimits(), expected_partition=None
     )
-    engine = Engine(baseline, EngineOptions())
-    found = []
+    engines = [Engine(baseline, EngineOptions(false_findings_per_1000_account_days=knob)) for knob in knobs]
+    found: list[list[bytes]] = [[] for _ in knobs]
     with (stream.folder / "events.jsonl").open("rb") as source:
         for records in file_batches(source, max_record_bytes=1 << 20, batch_records=BATCH):
             batch = ingest(records).batch
             keep = np.flatnonzero([name in accounts for name in batch.accounts])
             part = EventBatch([batch.accounts[i] for i in keep], [batch.ids[i] for i in keep], batch.columns[keep])
-            found += engine.apply(0, part)
-    return [encode_alert(alert) for alert in found]
+            for alerts, engine in zip(found, engines, strict=True):
+                alerts += map(encode_alert, engine.apply(0, part))
+    return found
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -158,31 +164,88 @@ class Tally:
         return sum(c[0] for c in chosen), sum(c[1] for c in chosen)
 
 
-def show(console: Console, tallies: dict[str, Tally]) -> None:
-    """One row an archetype, one column a baseline."""
-    table = Table(title="Accounts alerted: share, count, 95 % interval")
-    for column in ("label", "archetype", *tallies):
-        table.add_column(column)
+Row = tuple[str, ...]
 
-    def cell(hits: int, n: int) -> str:
-        low, high = wilson(hits, n)
-        return f"{hits / max(n, 1):.3f}  {hits}/{n}  {low:.3f}-{high:.3f}"
 
+def cell(hits: int, n: int) -> str:
+    """Share, count and interval."""
+    low, high = wilson(hits, n)
+    return f"{hits / max(n, 1):.3f}  {hits}/{n}  {low:.3f}-{high:.3f}"
+
+
+def account_rows(tallies: dict[str, Tally]) -> list[Row]:
+    """One row an archetype, one column a baseline; the last two rows are what the targets are about."""
     first = next(iter(tallies.values()))
-    for label, archetype in sorted(first.hits):
-        cells = [cell(*tally.hits[label, archetype]) for tally in tallies.values()]
-        table.add_row(label, archetype, *cells)
-    table.add_section()
-    table.add_row("extraction", "unmixed single", *[cell(*t.pooled("extraction", UNMIXED)) for t in tallies.values()])
-    table.add_row("organic", "all", *[cell(*t.pooled("organic")) for t in tallies.values()])
-    console.print(table)
-    for name, tally in tallies.items():
-        for number, scored in enumerate(tally.by_seed, start=1):
-            console.print(
-                f"{name}, stream {number}: delay median {scored['delay']['median']}, 90th {scored['delay']['p90']}; "
-                f"leaked {scored['leaked']:.3f}; early {scored['early']:.4f}; findings on organic accounts for each "
-                f"1,000 account-days {scored['false_daily']:.2f}"
-            )
+    rows = [
+        (label, archetype, *(cell(*tally.hits[label, archetype]) for tally in tallies.values()))
+        for label, archetype in sorted(first.hits)
+    ]
+    rows.append(("extraction", "unmixed single", *(cell(*t.pooled("extraction", UNMIXED)) for t in tallies.values())))
+    rows.append(("organic", "all", *(cell(*t.pooled("organic")) for t in tallies.values())))
+    return rows
+
+
+def stream_rows(tallies: dict[str, Tally]) -> list[Row]:
+    """One row a baseline and stream: what `score.py` says besides the shares."""
+    return [
+        (
+            name,
+            str(number),
+            f"{scored['delay']['median']:.0f} / {scored['delay']['p90']:.0f}",
+            f"{scored['leaked']:.3f}",
+            f"{scored['early']:.4f}",
+            f"{scored['false_daily']:.2f}",
+        )
+        for name, tally in tallies.items()
+        for number, scored in enumerate(tally.by_seed, start=1)
+    ]
+
+
+def knob_rows(by_knob: dict[float, Tally]) -> list[Row]:
+    """One row a setting of the knob: false findings measured, with pools left out."""
+    return [
+        (
+            f"{knob:g}",
+            f"{np.mean([scored['false_daily'] for scored in tally.by_seed]):.2f}",
+            " ".join(f"{scored['false_daily']:.2f}" for scored in tally.by_seed),
+            cell(*tally.pooled("organic")),
+            cell(*tally.pooled("extraction", UNMIXED)),
+        )
+        for knob, tally in by_knob.items()
+    ]
+
+
+STREAM_COLUMNS = (
+    "baseline", "stream", "delay median / 90th", "leaked", "early", "false findings, 1,000 account-days",
+)  # fmt: skip
+KNOB_COLUMNS = ("knob", "false findings, 1,000 account-days", "by stream", "organic alerted", "unmixed single found")
+
+
+def tables(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> list[tuple[str, Row, list[Row]]]:
+    """Title, columns and rows of all that is reported."""
+    return [
+        ("Accounts alerted: share, count, 95 % interval", ("label", "archetype", *tallies), account_rows(tallies)),
+        ("By stream", STREAM_COLUMNS, stream_rows(tallies)),
+        (f"The knob, with {JUDGED}", KNOB_COLUMNS, knob_rows(by_knob)),
+    ]
+
+
+def show(console: Console, tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> None:
+    """Everything, for the terminal."""
+    for title, columns, rows in tables(tallies, by_knob):
+        table = Table(*columns, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def markdown(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> str:
+    """Everything, for a file."""
+    lines = []
+    for title, columns, rows in tables(tallies, by_knob):
+        lines += [f"### {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    return "\n".join(lines)
 
 
 def verdict(tally: Tally) -> tuple[bool, str]:
@@ -226,15 +289,17 @@ def left_out_baselines(history: History, pools: dict[str, str], progress: Progre
     return fitted
 
 
-def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progress, task: Any) -> list[bytes]:
-    """Alerts of the fits without a pool, each account judged by one of them."""
+def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progress, task: Any) -> list[list[bytes]]:
+    """Alerts of the fits without a pool at each of `KNOBS`, each account judged by one of them."""
     judges = sorted(fits)
     without = sorted(account for account, pool in stream.pools.items() if not pool)
     judge = {account: pool for account, pool in stream.pools.items() if pool}
     judge |= {account: judges[i % len(judges)] for i, account in enumerate(without)}
-    found: list[bytes] = []
+    found: list[list[bytes]] = [[] for _ in KNOBS]
     for pool in judges:
-        found += alerts_of(fits[pool], stream, {account for account, j in judge.items() if j == pool})
+        own = {account for account, j in judge.items() if j == pool}
+        for alerts, more in zip(found, alerts_of(fits[pool], stream, own, KNOBS), strict=True):
+            alerts += more
         progress.advance(task)
     return found
 
@@ -256,6 +321,7 @@ def main() -> int:
     """Compose, fit, score, print."""
     parser = streams_parser(__doc__)
     parser.add_argument("--json", type=Path, help="write the pooled counts and what score.py printed here")
+    parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args()
     if options.shared is None:
         parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
@@ -263,6 +329,7 @@ def main() -> int:
     pool_of = person_pools(shared)
     scorer = load_scorer(shared)
     tallies = {"default": Tally(scorer), JUDGED: Tally(scorer)}
+    by_knob = {knob: Tally(scorer) for knob in KNOBS[:-1]} | {KNOBS[-1]: tallies[JUDGED]}
     with Progress(console=Console(stderr=True)) as progress:
         folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
         pools = {a: pool for folder in folders for a, pool in read_stream(folder, pool_of).pools.items()}
@@ -272,13 +339,16 @@ def main() -> int:
         task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + len(fits)))
         for seed in options.seeds:
             stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
-            tallies["default"].add(stream, alerts_of(load_default(), stream, set(stream.labels)))
+            tallies["default"].add(stream, *alerts_of(load_default(), stream, set(stream.labels), KNOBS[-1:]))
             progress.advance(task)
-            tallies[JUDGED].add(stream, left_out_alerts(fits, stream, progress, task))
+            for tally, alerts in zip(by_knob.values(), left_out_alerts(fits, stream, progress, task), strict=True):
+                tally.add(stream, alerts)
             progress.console.print(seed_line(seed, tallies), soft_wrap=True, highlight=False)
-    show(Console(width=150), tallies)
+    show(Console(width=150), tallies, by_knob)
     met, line = verdict(tallies[JUDGED])
     print(line)
+    if options.markdown:
+        options.markdown.write_text(markdown(tallies, by_knob), encoding="utf-8")
     if options.json:
         results = {
             name: {
