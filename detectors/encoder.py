@@ -130,7 +130,7 @@ class Encoder:
         self.model = model
         self._signs32 = self.signs.astype(np.float32)
         digest = hashlib.sha256()
-        for part in (b"%d" % BITS, self.mean.astype("<f4").tobytes(), self.signs.tobytes(), model.encode()):
+        for part in (self.mean.astype("<f4").tobytes(), self.signs.tobytes(), model.encode()):
             digest.update(part)
         self.hash = digest.hexdigest()[:16]
 

@@ -105,7 +105,7 @@ class Engine:
     lookup
         Stored envelope of an account that is not in the slab, or None: `lookup(partition, account)`.
     capacity
-        Rows of the slab, about 4 KB each.
+        Rows of the slab, about 3 KB each.
     """
 
     def __init__(

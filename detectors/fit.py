@@ -60,7 +60,7 @@ class FitReport:
     Attributes
     ----------
     kinds
-        Accounts by the rival they were given to.
+        Accounts by the rival they were given to, without the suspects.
     suspects
         Indexes of the accounts that were left out because they look like extraction throughout: worth a look.
     resolution
@@ -128,9 +128,7 @@ def fit(
     places = [place for place, _, _ in judged]
     events = [events for _, events, _ in judged]
     organic = [_Organic(kind_of(looks), looks) for _, _, looks in judged]
-    kinds = Counter(o.kind for o in organic)
-    if kinds["person"] < LEAST_ACCOUNTS // 2:
-        raise FitError(f"only {kinds['person']} accounts of this history follow up on themselves as people do")
+    _check_people(organic)
     progress("extraction streams", 0.0)
     extraction = []
     made = streams(events, SYNTHETIC_STREAMS, seed)
@@ -142,15 +140,17 @@ def fit(
     left_out = suspects(organic, extraction)
     kept = [i for i in range(len(organic)) if i not in left_out]
     organic, events = [organic[i] for i in kept], [events[i] for i in kept]
+    _check_people(organic)
+    kinds = Counter(o.kind for o in organic)
     model = fit_model(organic, extraction)
     cut = halves(events)
-    maxima = np.zeros((HALVINGS, len(events), len(rivals.HEADS)))
+    maxima = np.zeros((len(cut.half), len(events), len(rivals.HEADS)))
     for k, half in enumerate(cut.half):
         for side in (0, 1):
             other = fit_model([o for o, h in zip(organic, half, strict=True) if h != side], extraction)
             for i in np.flatnonzero(half == side):
                 maxima[k, i] = maximum_scores(other, organic[i].looks)
-        progress("rivals", (k + 1) / HALVINGS)
+        progress("rivals", (k + 1) / len(cut.half))
     calibrate(model, maxima.reshape(-1, len(rivals.HEADS)))
     days = [len(np.unique(e["time"] // DAY_MS)) for e in accounts if len(e)]
     baseline = Baseline(
@@ -177,6 +177,12 @@ def _surprises(model: NDArray[Any], looks: Floats) -> Floats:
     scores = np.zeros((len(looks), len(rivals.HEADS)))
     rivals.judge_all(model[0], looks, scores)
     return np.array([(x[F["n"]], surprise(model[0], s)) for x, s in zip(looks, scores, strict=True)])
+
+
+def _check_people(organic: Sequence[_Organic]) -> None:
+    people = sum(o.kind == "person" for o in organic)
+    if people < LEAST_ACCOUNTS // 2:
+        raise FitError(f"only {people} accounts of this history follow up on themselves as people do")
 
 
 def looks_of(events: Events) -> Floats:
@@ -309,14 +315,14 @@ def maximum_scores(model: NDArray[Any], looks: Floats) -> Floats:
 
 
 class Halves(NamedTuple):
-    """Each account's half in each cut, shape `(HALVINGS, accounts)`, and how many groups have texts of their own."""
+    """Each account's half in each cut, shape `(cuts, accounts)`, and how many groups have texts of their own."""
 
     half: NDArray[np.int64]
     groups: int
 
 
 def halves(accounts: Sequence[Events]) -> Halves:
-    """Cut accounts into two halves of alike domains, `HALVINGS` times; accounts that share their texts stay together.
+    """Cut accounts into two halves of alike domains, up to `HALVINGS` times; who shares texts stays together.
 
     Each cut is at the median of one of the first principal components of the accounts' mean codes.
     """

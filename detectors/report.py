@@ -284,7 +284,7 @@ class Reporter:
                 "parallel": int(cadence["parallel"]),
                 "first_time": int(header["first_time"]),
                 "last_time": int(header["last_time"]),
-                "requests_a_day": six_digits(int(header["requests"]) / days),
+                "requests_a_day": six_digits((int(header["requests"]) - int(header["declared"])) / days),
                 "end_users": six_digits(float(users.distinct(row["users"]))),
             },
             "decided_by": decided_by,

@@ -19,7 +19,7 @@ and again, and rarer ones twice, in proportions that Zipf's law gives. A dedupli
 each prompt twice now and then, to look like a service, has no popular ones. Nothing but popular ones (a few stock
 phrases strewn in) is not held against anybody: a coding agent's "continue" looks the same.
 
-Cost: about 2 microseconds a look, and looks thin out as the history grows.
+Cost: some 4 microseconds a look, and looks thin out as the history grows.
 """
 
 from __future__ import annotations
@@ -206,24 +206,35 @@ def logistic(model: Record, pair: Scalar, x: Vector) -> Scalar:
 
 
 @kernel
-def _negative_binomial(count: Scalar, mean: Scalar, size: Scalar) -> Scalar:
-    """Log-probability of `count` under a negative binomial of that mean and dispersion, less its factorial."""
-    mean = max(mean, 1e-3)
-    return (
-        portable_math.log_gamma(count + size)
-        - portable_math.log_gamma(size)
-        + size * portable_math.log(size / (size + mean))
-        + count * portable_math.log(mean / (size + mean))
-    )
+def _orderings(count: Scalar, size: Scalar) -> Scalar:
+    """The part of a negative binomial's log-probability that its mean does not enter, less the count's factorial."""
+    return portable_math.log_gamma(count + size) - portable_math.log_gamma(size)
 
 
 @kernel
-def _interpolated(knots: Vector, values: Vector, log_n: Scalar) -> Scalar:
-    """Expected repeats of a service of the grid, linear in log n."""
+def _at_mean(count: Scalar, mean: Scalar, size: Scalar) -> Scalar:
+    """The part of a negative binomial's log-probability that its mean enters."""
+    mean = max(mean, 1e-3)
+    return size * portable_math.log(size / (size + mean)) + count * portable_math.log(mean / (size + mean))
+
+
+@kernel
+def _negative_binomial(count: Scalar, mean: Scalar, size: Scalar) -> Scalar:
+    """Log-probability of `count` under a negative binomial of that mean and dispersion, less its factorial."""
+    return _orderings(count, size) + _at_mean(count, mean, size)
+
+
+@kernel
+def _knot(knots: Vector, log_n: Scalar) -> tuple[Scalar, Scalar]:
+    """The knot before `log_n`, and how far it lies towards the next, 0 to 1."""
     k = 0
     while k < len(ZIPF_N) - 2 and log_n > knots[k + 1]:
         k += 1
-    part = min(max((log_n - knots[k]) / (knots[k + 1] - knots[k]), 0.0), 1.0)
+    return k, min(max((log_n - knots[k]) / (knots[k + 1] - knots[k]), 0.0), 1.0)
+
+
+@kernel
+def _between(values: Vector, k: Scalar, part: Scalar) -> Scalar:
     return values[k] * (1.0 - part) + values[k + 1] * part
 
 
@@ -232,22 +243,19 @@ def _as_service(model: Record, x: Vector, cold: Scalar, hot: Scalar) -> Scalar:
     """Log-likelihood of the window's repeats under the grid of services."""
     n = max(x[_N], 1.0)
     seen_share = min(1.0, 256.0 / max(n - x[_REPEATS], 1.0))
-    knots = model["log_n"]
-    now = portable_math.log(n)
-    before = portable_math.log(max(n - x[_WINDOW], 1.0))
+    now, now_part = _knot(model["log_n"], portable_math.log(n))
+    before, before_part = _knot(model["log_n"], portable_math.log(max(n - x[_WINDOW], 1.0)))
     total = -1e9
     for k in range(SERVICES):
-        cold_mean = _interpolated(knots, model["zipf_cold"][k], now) - _interpolated(
-            knots, model["zipf_cold"][k], before
-        )
-        hot_mean = _interpolated(knots, model["zipf_hot"][k], now) - _interpolated(knots, model["zipf_hot"][k], before)
+        colds, hots = model["zipf_cold"][k], model["zipf_hot"][k]
+        cold_mean = (_between(colds, now, now_part) - _between(colds, before, before_part)) * seen_share
+        hot_mean = (_between(hots, now, now_part) - _between(hots, before, before_part)) * seen_share
         log_prior = model["zipf_log_prior"][k]
         if k == SERVICES - 1 and x[_USERS] > 0.0:
             log_prior += portable_math.log(RARE_SERVICE_BOOST)
-        likelihood = _negative_binomial(cold, cold_mean * seen_share, DISPERSION)
-        likelihood += _negative_binomial(hot, hot_mean * seen_share, DISPERSION)
+        likelihood = _at_mean(cold, cold_mean, DISPERSION) + _at_mean(hot, hot_mean, DISPERSION)
         total = portable_math.log_add(total, log_prior + likelihood)
-    return total
+    return total + _orderings(cold, DISPERSION) + _orderings(hot, DISPERSION)
 
 
 @kernel

@@ -402,7 +402,8 @@ class Checkpoint:
         if own:
             self._group.advance_restore_point(partition, written.last)
         self._metrics.deleted_states.inc(len(snapshot.idle))
-        self._metrics.state_bytes.inc(sum(len(state) for state in snapshot.states.values()))
+        sent = (*snapshot.states.values(), *snapshot.overwritten.values())
+        self._metrics.state_bytes.inc(sum(map(len, sent)))
 
     async def _commit(self, snapshots: Mapping[int, _Snapshot]) -> None:
         offsets = {partition: snapshot.next_offset for partition, snapshot in snapshots.items()}

@@ -60,9 +60,7 @@ class History:
     @property
     def days(self) -> int:
         """UTC days on which any account sent something."""
-        return len(
-            np.unique(np.concatenate([np.unique(rows["time"] // 86_400_000) for rows in self.accounts.values()]))
-        )
+        return len({day for rows in self.accounts.values() for day in np.unique(rows["time"] // DAY_MS).tolist()})
 
     @property
     def account_days(self) -> int:

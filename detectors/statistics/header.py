@@ -20,7 +20,7 @@ DTYPE = np.dtype(
         ("requests", "<i8"),  # all that were counted, failed and declared ones too
         ("declared", "<i8"),  # those that the operator has declared, and that are not judged
         ("covered", "<i8"),  # those with content that did not fail and were not declared
-        ("first_time", "<i8"),
+        ("first_time", "<i8"),  # of the first that was not declared
         ("last_time", "<i8"),
         ("judged_time", "<i8"),  # latest of those that were not declared
         ("log", "<i8"),  # which log the offset counts in: 0, and one more each time that offsets begin again
@@ -30,12 +30,17 @@ DTYPE = np.dtype(
 
 
 @kernel
+def _judged_time(s: Record) -> Scalar:
+    """Latest time of those that were not declared; states of before there was such a field have declared nothing."""
+    return s["judged_time"] if s["judged_time"] > 0 else s["last_time"]
+
+
+@kernel
 def gap(s: Record, time_ms: Scalar) -> Scalar:
     """Milliseconds from the latest request that is judged to `time_ms`: negative if late, -1 for the first."""
     if s["requests"] == s["declared"]:
         return np.int64(-1)
-    # States of before there was a judged time have 0 there, and nothing declared.
-    return time_ms - (s["judged_time"] if s["judged_time"] > 0 else s["last_time"])
+    return time_ms - _judged_time(s)
 
 
 @kernel
@@ -43,10 +48,10 @@ def update(s: Record, time_ms: Scalar, offset: Scalar, is_declared: Scalar) -> N
     """Count one request."""
     if is_declared:
         s["declared"] += 1
-    elif s["requests"] == s["declared"] or time_ms > s["judged_time"]:
-        s["judged_time"] = time_ms
-    if s["requests"] == 0:
-        s["first_time"] = time_ms
+    elif s["requests"] == s["declared"]:
+        s["first_time"] = s["judged_time"] = time_ms
+    else:
+        s["judged_time"] = max(_judged_time(s), time_ms)
     if s["requests"] == 0 or time_ms > s["last_time"]:
         s["last_time"] = time_ms
     s["requests"] += 1

@@ -93,7 +93,7 @@ def mean_lag(s: Record) -> Scalar:
 class NearestLag(RecordDetector):
     """How many requests away the nearest request lies: near 1 for who follows up, larger for a list in no order.
 
-    For each request the nearest among the 16 before it, up to 16 after it and a sample of 32 older ones; 8 stands for
+    For each request the nearest among the 16 before it, up to 15 after it and a sample of 32 older ones; 8 stands for
     8 requests or more. Decayed with a half-life of 88 requests.
 
     Examples

@@ -33,7 +33,7 @@ KINDS = {".png": "png", ".svg": "svg"}
 STATISTICS = {
     "vn_recent": "vn_recent: distance to the last sixteen\nover that of any two",
     "vn_session": "vn_session: distance to the one before,\nwithin sessions",
-    "vn1": "vn1: distance to the one before,\nover the whole life",
+    "vn1": "vn1: distance to the one before\nover that of any two",
     "vn16": "vn16: distance to the sixteenth before",
     "nearest_lag": "nearest_lag: requests to the nearest one,\n8 being 8 or more",
     "nearest_lag_long": "nearest_lag_long: the same among\nthe longest quarter of prompts",

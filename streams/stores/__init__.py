@@ -12,6 +12,6 @@ Both have the same methods beside Faust's own, and Faust calls only its own:
   be deleted from the changelog, with the fences of their last states; those whose deletion failed.
 - `take_overwritten(partition)`, `give_back_overwritten(partition, accounts)`: states that are to be written to the
   changelog once more, since a late record lies behind them; those whose writing failed.
-- `drop(partition)`: it was revoked; another worker may write what we had still to delete.
+- `drop(partition)`: it was revoked; what the store itself chose to delete of it is another worker's to judge now.
 - `accounts()`: how many states there are.
 """

@@ -121,12 +121,13 @@ class MemoryStore(memory.Store[bytes, bytes]):
         while len(self.data) > self._max_accounts:
             account = next(iter(self.data))
             state, partition = self.data.pop(account), self._key_partition.pop(account)
-            if waiting < MAX_FORGOTTEN_WAITING:
+            waits = waiting < MAX_FORGOTTEN_WAITING
+            if waits:
                 self._forgotten_waiting[partition][account] = readable_fence(state)
                 waiting += 1
-                if restoring:
-                    self._forgotten_restoring.add(account)
-            if not restoring:
+            if restoring and waits:  # the changelog may still tell that it was deleted before
+                self._forgotten_restoring.add(account)
+            else:
                 self._count_forgotten(1)
 
     def _count_forgotten(self, count: int) -> None:

@@ -23,6 +23,9 @@ ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
 CORRUPTION = "Corruption"
 """How RocksDB begins to say that what it reads is not what it wrote."""
 
+HELD = "/LOCK: "
+"""What RocksDB's error holds, before its reason, when another process has the database; paths may hold "lock" too."""
+
 
 class StoreError(OSError):
     """The store on disk cannot be read or written; the worker was told why, and to end.
@@ -55,7 +58,7 @@ class RocksStore(rocksdb.Store):
         try:
             return super()._open_for_partition(partition)
         except Exception as error:
-            if "lock" in str(error) and CORRUPTION not in str(error):
+            if HELD in str(error) and CORRUPTION not in str(error):
                 raise
             raise self._failed(error) from error
 

@@ -18,7 +18,8 @@ thresholds set again, so that the other parts may make up for it.
 
 Which rival an organic account is given to in the fit is decided with all statistics: what is measured is the evidence,
 not the sorting. The heads' tails come from the fit streams, each account scored by the fit without its part (in
-`detectors.fit` the folds are inside each fit, which takes nine times as long); "all" is measured in the same way.
+`detectors.fit` halves are scored by each other's fits, within each fit, which takes far longer); "all" is measured in
+the same way.
 """
 
 from __future__ import annotations

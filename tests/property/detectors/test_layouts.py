@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import account, layouts, state
-from detectors.baseline import Baseline
+from detectors.account import F
+from detectors.baseline import Baseline, load_default
 from detectors.engine import Engine
 from detectors.events import EventBatch
 from detectors.layouts import Layout, carry_over, digest_of, fields_of
 from detectors.statistics import memory
 from tests.envelopes import head_with, packed, resealed
-from tests.made_up import batch_job, part, person, plain_baseline, service, stream_of
+from tests.made_up import START, batch_job, listed, part, person, plain_baseline, service, stream_of
 
 ENCODER_HASH = "0123456789abcdef"
 NOW = {name: field.type for name, field in fields_of(account.DTYPE).items()}
@@ -248,3 +252,34 @@ def test_honest_accounts_of_a_published_layout_go_on_without_a_finding(digest: s
         account.features(row[0], features)
         assert np.isfinite(features).all(), key
         assert row["header"]["requests"][0] == log.accounts.count(key.decode())
+
+
+STATES = orjson.loads(Path(__file__).with_name("states_of_published_layouts.json").read_bytes())
+"""States as the version of each layout sealed them, with some of its figures: today's numbers cannot stand in."""
+
+
+def test_every_published_layout_has_such_states() -> None:
+    assert set(STATES) == {digest.hex() for digest in layouts.PUBLISHED}
+
+
+MORE = {"person": person, "list": listed}
+
+
+@pytest.mark.parametrize(("digest", "kind"), [(digest, kind) for digest, kinds in STATES.items() for kind in kinds])
+def test_states_that_an_older_version_sealed_keep_what_they_knew(digest: str, kind: str) -> None:
+    written = STATES[digest][kind]
+    row = state.unseal(base64.b64decode(written["envelope"]), load_default().encoder.hash)
+    features = np.zeros(len(account.FEATURES))
+    account.features(row[0], features)
+    assert row["header"]["requests"][0] == written["requests"]
+    assert features[F["vn1"]] == written["vn1"]
+    assert features[F["repeats"]] == written["repeats"]
+    scratch = np.zeros(memory.HELD, np.int64)
+    more = MORE[kind](200, 9, first_offset=1000)
+    more["time"] += row["header"]["last_time"][0] - START
+    more["identity"] = np.arange(10_000, 10_200)
+    for event in more:
+        assert account.admit(row[0], event) == account.ADMITTED
+        account.step(row[0], event, scratch)
+    account.features(row[0], features)
+    assert bool(features[F["vn_recent"]] > 0.97) == (kind == "list")

@@ -516,15 +516,27 @@ def lags_by_definition(codes: np.ndarray) -> list[int]:
     return lags
 
 
-@given(st.integers(1, 2 * memory.RING), st.integers(0, 2**32))
+@given(st.integers(1, memory.RING), st.integers(0, 2**32))
 @settings(max_examples=30)
 def test_lags_are_those_of_the_nearest_on_both_sides(n: int, seed: int) -> None:
-    # Up to the first sampled request, and while nothing has left the ring long ago, nothing decays or is forgotten.
-    codes = random_codes(n, generator(seed))[: memory.RING]
+    codes = random_codes(n, generator(seed))
     model = NearestLag()
     for code in codes:
         model.learn_one({"code": code})
     assert model.get() == pytest.approx(np.mean(lags_by_definition(codes)))
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_what_leaves_the_ring_has_been_held_against_sixteen_before_and_fifteen_after(seed: int) -> None:
+    codes = random_codes(2 * memory.RING + 1, generator(seed))
+    model = NearestLag()
+    for number, code in enumerate(codes):
+        left = number - memory.RING  # up to here no request met a sample
+        if left >= 0:
+            lag = neighbours.leaving(model._state[0]["neighbours"], number)
+            assert lag == lags_by_definition(codes[:number])[left]
+        model.learn_one({"code": code})
 
 
 def test_who_follows_up_has_near_neighbours_and_a_list_has_none() -> None:

@@ -121,10 +121,15 @@ def test_counts_are_those_of_the_scorer(make_account: MakeAccount) -> None:
 
 
 def test_the_curve_never_loses_recall_where_more_is_alerted(make_account: MakeAccount) -> None:
-    points = comparison.curve(*made_case(make_account))
+    tops = [("extraction", "sweep", 4.0 * k) for k in range(1, 11)] + [
+        ("organic", "person", 3.0 * k) for k in range(20)
+    ]
+    scored = [make_account(n=3, label=label, archetype=kind) for label, kind, _ in tops]
+    case = comparison.case_of([make_account(n=1, pool=pool) for pool in ("chat", "irc")], scored)
+    points = comparison.curve(case, Series([], [np.array([0.0, top, 0.0]) for *_, top in tops]))
     assert points == sorted(points)
-    assert points[0] == (0.0, 0.5)
-    assert points[-1] == (0.0, 0.5)  # of two accounts, no share up to 0.3 is one
+    assert points[0] == (0.0, 0.0)
+    assert points[-1] == (0.3, 0.1)  # six of twenty lie beyond 39, and the list at 40
 
 
 def test_tables_and_files_hold_every_method(make_account: MakeAccount, tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def test_forgotten_accounts_that_wait_are_bounded_over_all_partitions(
         {b"0 of 0": 7, b"1 of 0": 7, b"2 of 0": 7, b"3 of 0": 7},
         *[{}] * 4,
     ]
+    assert store.forgotten == 25 - len(store.data)
 
 
 def test_a_state_is_found_on_its_own_partition_only(store: MemoryStore) -> None:
@@ -319,3 +320,12 @@ def test_a_store_that_another_process_has_is_left_to_faust_which_waits(tmp_path:
         second._db_for_partition(0)
     assert not isinstance(raised.value, StoreError)
     assert told == []
+
+
+def test_a_path_with_lock_in_it_is_no_lock(tmp_path: Path) -> None:
+    told: list[tuple[str, ExitCode]] = []
+    (tmp_path / "block").write_bytes(b"a file where a folder should be")
+    store = rocks_store(tmp_path / "block", lambda *end: told.append(end))
+    with pytest.raises(StoreError):
+        store._db_for_partition(0)
+    assert [code for _, code in told] == [ExitCode.TEMPORARY]
