@@ -109,7 +109,7 @@ bench: dev ## Measure requests a second on one core by stage, and bytes of state
 	@$(BIN)/python -m tests.bench.speed $(ARGS)
 
 .PHONY: bench-service
-bench-service: dev broker ## Measure a worker on a real Kafka beside stock Faust: speed, memory, starts (ARGS="--out FILE.md"; 15 min)
+bench-service: dev broker ## Measure a worker on a real Kafka beside stock Faust: speed, memory, starts (ARGS="--out FILE.md"; 8 min)
 	@$(BIN)/python -m tests.bench.service $(ARGS)
 
 .PHONY: profile
