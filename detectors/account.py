@@ -205,9 +205,9 @@ def features(row: Record, out: Vector) -> None:
     life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0
     recent = o["distance"][0] / o["pairs"][0] if o["pairs"][0] > 0.0 else 0.0
     out[25] = recent / life if life > 1.0 else 1.0
-    out[26] = r["window"]
-    out[27] = r["window_repeats"]
-    out[28] = r["window_hot"]
+    out[26] = 128.0 * r["weight"]
+    out[27] = 128.0 * r["recent"]
+    out[28] = 128.0 * r["recent_hot"]
 
 
 @kernel

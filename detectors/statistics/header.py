@@ -30,17 +30,11 @@ DTYPE = np.dtype(
 
 
 @kernel
-def _judged_time(s: Record) -> Scalar:
-    """Latest time of those that were not declared; states of before there was such a field have declared nothing."""
-    return s["judged_time"] if s["judged_time"] > 0 else s["last_time"]
-
-
-@kernel
 def gap(s: Record, time_ms: Scalar) -> Scalar:
     """Milliseconds from the latest request that is judged to `time_ms`: negative if late, -1 for the first."""
     if s["requests"] == s["declared"]:
         return np.int64(-1)
-    return time_ms - _judged_time(s)
+    return time_ms - s["judged_time"]
 
 
 @kernel
@@ -51,7 +45,7 @@ def update(s: Record, time_ms: Scalar, offset: Scalar, is_declared: Scalar) -> N
     elif s["requests"] == s["declared"]:
         s["first_time"] = s["judged_time"] = time_ms
     else:
-        s["judged_time"] = max(_judged_time(s), time_ms)
+        s["judged_time"] = max(s["judged_time"], time_ms)
     if s["requests"] == 0 or time_ms > s["last_time"]:
         s["last_time"] = time_ms
     s["requests"] += 1

@@ -4,7 +4,7 @@ Order, recurrence and coverage all ask how far a new request lies from the recen
 distances are taken once, here.
 
 The sample is Vitter's algorithm R (1985) over the requests that have left the ring; its coin is a hash of the
-request's number, so a replay draws the same sample. Bytes: 784. Cost: 48 Hamming distances a request.
+request's number, so a replay draws the same sample. Bytes: 776. Cost: 48 Hamming distances a request.
 
 References
 ----------
@@ -32,7 +32,6 @@ DTYPE = np.dtype(
     [
         ("count", "<i8"),
         ("ring", "<u8", (RING, WORDS)),
-        ("aged", "<i8"),  # requests that left the ring, candidates for the sample
         ("sample", "<u8", (RESERVOIR, WORDS)),
     ]
 )
@@ -41,7 +40,7 @@ DTYPE = np.dtype(
 @kernel
 def sampled(s: Record) -> Scalar:
     """Number of old requests in the sample."""
-    return min(s["aged"], RESERVOIR)
+    return min(max(s["count"] - RING, 0), RESERVOIR)
 
 
 @kernel
@@ -60,10 +59,10 @@ def remember(s: Record, code: Code) -> None:
     """Push `code` onto the ring; what leaves it becomes a candidate for the sample."""
     count = s["count"]
     if count >= RING:
-        slot = s["aged"]
-        if slot >= RESERVOIR:
-            slot = np.int64(mix(np.uint64(count)) % np.uint64(slot + 1))
-        s["aged"] += 1
+        age = count - RING
+        slot = age
+        if age >= RESERVOIR:
+            slot = np.int64(mix(np.uint64(count)) % np.uint64(age + 1))
         if slot < RESERVOIR:
             old = s["ring"][count % RING]
             for w in range(WORDS):

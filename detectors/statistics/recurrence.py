@@ -7,7 +7,7 @@ repeats among the last nine, and near repeats (an old or recent request at less 
 unrelated ones).
 
 Null: an extraction list has none, so that the number expected of a service grows as n squared against it.
-Bytes: 664. Cost: one scan of 256 fingerprints a request.
+Bytes: 648. Cost: one scan of 256 fingerprints a request.
 """
 
 from __future__ import annotations
@@ -36,11 +36,9 @@ DTYPE = np.dtype(
         ("hot", "<i8"),
         ("run", "<f8"),  # decayed share of repeats, over about nine requests
         ("recent", "<f8"),  # decayed share of repeats, half-life 88
+        ("recent_hot", "<f8"),  # decayed share of hot repeats
         ("near", "<f8"),  # decayed share of near repeats
         ("weight", "<f8"),
-        ("window", "<f8"),  # decayed weight of requests, half-life 88; with the next two, so that they begin together
-        ("window_repeats", "<f8"),
-        ("window_hot", "<f8"),
         ("fingerprint", "<u2", (TABLE,)),
         ("times", "u1", (TABLE // 4,)),  # askings less one of each, two bits, at most 3
     ]
@@ -93,11 +91,9 @@ def update(s: Record, code: Code, distances: Vector) -> None:
     is_near = 1.0 if nearest < NEAR_BITS else 0.0
     s["run"] = s["run"] * RUN_KEEP + (1.0 - RUN_KEEP) * is_repeat
     s["recent"] = s["recent"] * KEEP + RATE * is_repeat
+    s["recent_hot"] = s["recent_hot"] * KEEP + RATE * is_hot
     s["near"] = s["near"] * KEEP + RATE * is_near
     s["weight"] = s["weight"] * KEEP + RATE
-    s["window"] = s["window"] * KEEP + 1.0
-    s["window_repeats"] = s["window_repeats"] * KEEP + is_repeat
-    s["window_hot"] = s["window_hot"] * KEEP + is_hot
 
 
 @kernel
