@@ -3,11 +3,11 @@
 The extraction side is the history itself, its prompts shuffled across accounts (`synthetic`). The organic accounts are
 shared out among the rivals by readable rules. Nobody says which accounts are organic, so those that look throughout as
 a made-up list does are left out of everything (`suspects`): a few of them in the tails would set the threshold at what
-is to be found. The tails come from fits that have not seen the account, nor any account that
-shares its texts, nor its domain: accounts are cut in two halves, each judged by the other's fit, four times along the
-principal directions of what they ask about. That leaves out what an operator would call a pool (a company's chat, a
-product's users) without being told, and gives what the knob promises on people whom the history has not seen; small
-folds, whose fits have seen nearly everything, would promise several times too few false findings.
+is to be found. The tails come from fits that have not seen the account, nor any account that shares its texts, nor its
+domain: accounts are cut in two halves, each judged by the other's fit, four times along the principal directions of
+what they ask about. That leaves out what an operator would call a pool (a company's chat, a product's users) without
+being told, and gives what the knob promises on people whom the history has not seen; small folds, whose fits have seen
+nearly everything, would promise several times too few false findings.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class FitReport:
         return len(requests) / max(len(self.lists), 1), float(np.median(requests)) if requests else float("nan")
 
 
-class _Organic(NamedTuple):
+class Organic(NamedTuple):
+    """An account of the history: the rival that it is given to, and its statistics at each look."""
+
     kind: str
     looks: Floats
 
@@ -127,7 +129,7 @@ def fit(
         )
     places = [place for place, _, _ in judged]
     events = [events for _, events, _ in judged]
-    organic = [_Organic(kind_of(looks), looks) for _, _, looks in judged]
+    organic = [Organic(kind_of(looks), looks) for _, _, looks in judged]
     _check_people(organic)
     progress("extraction streams", 0.0)
     extraction = []
@@ -174,12 +176,11 @@ def fit(
 
 def _surprises(model: NDArray[Any], looks: Floats) -> Floats:
     """Requests and surprise at each look, shape `(looks, 2)`."""
-    scores = np.zeros((len(looks), len(rivals.HEADS)))
-    rivals.judge_all(model[0], looks, scores)
+    scores = head_scores(model, looks)
     return np.array([(x[F["n"]], surprise(model[0], s)) for x, s in zip(looks, scores, strict=True)])
 
 
-def _check_people(organic: Sequence[_Organic]) -> None:
+def _check_people(organic: Sequence[Organic]) -> None:
     people = sum(o.kind == "person" for o in organic)
     if people < LEAST_ACCOUNTS // 2:
         raise FitError(f"only {people} accounts of this history follow up on themselves as people do")
@@ -213,7 +214,7 @@ def kind_of(looks: Floats) -> str:
     return "person"
 
 
-def suspects(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> set[int]:
+def suspects(organic: Sequence[Organic], extraction: Sequence[tuple[Stream, Floats]]) -> set[int]:
     """Indexes of accounts that look like extraction throughout, at most `SUSPECTS_MAX` of them.
 
     Such is an account whose usual score (`_settled`) is that of the made-up lists, by a fit without those found before.
@@ -235,14 +236,12 @@ def suspects(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Flo
 
 def _settled(model: NDArray[Any], looks: Floats) -> float:
     """Median of the best head's score over the later half of the looks; `SILENT` while there are few."""
-    scores = np.zeros((len(looks), len(rivals.HEADS)))
-    rivals.judge_all(model[0], looks, scores)
-    best = scores[len(looks) // 2 :].max(axis=1)
+    best = head_scores(model, looks)[len(looks) // 2 :].max(axis=1)
     best = best[best > rivals.SILENT]
     return float(np.median(best)) if len(best) >= LEAST_SETTLED_LOOKS else rivals.SILENT
 
 
-def fit_model(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Floats]]) -> NDArray[Any]:
+def fit_model(organic: Sequence[Organic], extraction: Sequence[tuple[Stream, Floats]]) -> NDArray[Any]:
     """Weights of every pair, no tails yet."""
     model = rivals.blank_model()
     _fit_weights(model, [o.looks for o in organic if o.kind == "person"], organic, extraction)
@@ -252,7 +251,7 @@ def fit_model(organic: Sequence[_Organic], extraction: Sequence[tuple[Stream, Fl
 def _fit_weights(
     model: NDArray[Any],
     persons: Sequence[Floats],
-    organic: Sequence[_Organic],
+    organic: Sequence[Organic],
     extraction: Sequence[tuple[Stream, Floats]],
 ) -> None:
     batch = [o.looks for o in organic if o.kind == "batch"]  # so named by the lengths of answers, which are known
@@ -306,11 +305,16 @@ def _training(accounts: Sequence[Floats], least: int) -> tuple[Floats, Floats] |
     return (np.concatenate(looks), np.concatenate(weights)) if looks else None
 
 
+def head_scores(model: NDArray[Any], looks: Floats) -> Floats:
+    """Score of each head at each look, shape `(looks, heads)`."""
+    scores = np.zeros((len(looks), len(rivals.HEADS)))
+    rivals.judge_all(model[0], np.ascontiguousarray(looks), scores)
+    return scores
+
+
 def maximum_scores(model: NDArray[Any], looks: Floats) -> Floats:
     """An account's largest score over its looks, for each head."""
-    scores = np.zeros((len(looks), len(rivals.HEADS)))
-    rivals.judge_all(model[0], looks, scores)
-    result: Floats = scores.max(axis=0)
+    result: Floats = head_scores(model, looks).max(axis=0)
     return result
 
 

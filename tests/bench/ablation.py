@@ -27,7 +27,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,11 @@ from rich.progress import Progress
 from detectors import rivals
 from detectors.account import FEATURES, UNKNOWN_SHARE, F
 from detectors.calibration import calibrate
-from detectors.fit import fit_model, kind_of
+from detectors.fit import Organic, fit_model, head_scores, kind_of
 from tests.bench.accounts import Account, Floats
 from tests.bench.comparison import Case, Series, parser_of, read_case, report, series_of, trainings
 from tests.bench.peers.protocol import Training
-from tests.bench.peers.stillwatch import head_scores, surprises
+from tests.bench.peers.stillwatch import surprises
 
 PARTS: dict[str, tuple[str, ...]] = {
     "order": ("vn1", "vn16", "vn_recent", "vn_session", "nearest_lag", "life_ratio"),
@@ -87,13 +87,6 @@ def neutralised(looks: Floats, part: str) -> Floats:
     return result
 
 
-class Organic(NamedTuple):
-    """An organic account as `fit_model` wants it."""
-
-    kind: str
-    looks: Floats
-
-
 class Variant:
     """The detector without a part or a rival: scores of the heads, whose tails are not known yet.
 
@@ -111,7 +104,7 @@ class Variant:
         """Fit the weights."""
         organic = [Organic(kind_of(a.looks), neutralised(a.looks, self.without)) for a in training.accounts]
         extraction = [(stream, neutralised(looks, self.without)) for stream, looks in training.extraction]
-        self.model = fit_model(organic, extraction)  # type: ignore[arg-type]
+        self.model = fit_model(organic, extraction)
         if self.without in rivals.RIVALS:
             self.model["prior"][0, :, rivals.RIVALS.index(self.without)] = NOT_POSSIBLE
 

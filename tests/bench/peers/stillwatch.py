@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import calibration, rivals
+from detectors import calibration
 from detectors.baseline import load_default
-from detectors.fit import fit
+from detectors.fit import fit, head_scores
 from tests.bench.accounts import Account, Floats
 from tests.bench.peers.protocol import Training
 
@@ -24,13 +24,6 @@ class Stillwatch:
     def scores(self, account: Account) -> Floats:
         """See `Peer.scores`."""
         return surprises(self._model, head_scores(self._model, account.looks))
-
-
-def head_scores(model: NDArray[Any], looks: Floats) -> Floats:
-    """Score of each head at each look, shape `(looks, heads)`."""
-    scores = np.zeros((len(looks), len(rivals.HEADS)))
-    rivals.judge_all(model[0], np.ascontiguousarray(looks), scores)
-    return scores
 
 
 def surprises(model: NDArray[Any], scores: Floats) -> Floats:

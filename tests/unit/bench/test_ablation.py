@@ -10,11 +10,11 @@ import pytest
 from detectors import calibration, rivals
 from detectors.account import FEATURES, UNKNOWN_SHARE, F
 from detectors.baseline import load_default
+from detectors.fit import head_scores
 from tests.bench import ablation
 from tests.bench.accounts import Account, looks_of
 from tests.bench.comparison import Series, case_of
 from tests.bench.peers.protocol import Training
-from tests.bench.peers.stillwatch import head_scores
 from tests.made_up import listed, person, population, service
 
 MakeAccount = Callable[..., Account]
