@@ -146,5 +146,5 @@ def _peak(engine: Engine, batch: EventBatch) -> tuple[float, str, str]:
     look = max(looks, key=lambda look: float(look["surprise"]))
     head = max(HEADS, key=lambda head: float(look[f"score/{head}"]))
     priors = PRIORS[int(look["users"] > 0.0)]
-    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True)}
+    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True) if p > 0.0}
     return float(look["surprise"]) - engine.threshold, head, max(held, key=lambda rival: held[rival])
