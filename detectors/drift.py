@@ -68,9 +68,9 @@ REFERENCE = (OFF - AS_USUAL) / 0.6931471805599453  # over log(OFF / AS_USUAL)
 LEAST_EXCESS = 5.0
 EXCESS_BY_LOG = 2.0
 """The watch speaks at an excess of `LEAST_EXCESS + EXCESS_BY_LOG * log(1 + promised so far)` accounts over `REFERENCE`
-times the promise. It grows with what was promised, so that the chance of ever speaking falsely is bounded for a platform
-of any size: at `AS_USUAL` times the promise an excess of h has the odds exp(-0.69 h), and n to the power of -1.39 has a
-finite sum."""
+times the promise. It grows with what was promised, so that the chance of ever speaking falsely is bounded for a
+platform of any size: at `AS_USUAL` times the promise an excess of h has the odds exp(-0.69 h), and n to the power of
+-1.39 has a finite sum."""
 
 MEMORY_DAYS = 1000.0
 """Account-days over which the rates that are shown are averaged."""
@@ -138,7 +138,7 @@ class AgainstPromise(drift.PageHinkley):
     >>> def first(counts):
     ...     return next((i for i, count in enumerate(counts) if test.update(count) or test.drift_detected), None)
     >>> first([0, 1, 0] * 300), first([3] * 9)
-    (None, 9)
+    (None, 7)
     """
 
     WEIGHT = 1e15
@@ -155,11 +155,11 @@ class AgainstPromise(drift.PageHinkley):
         """Take in an observation."""
         self.promised_so_far += self.promised
         self.threshold = LEAST_EXCESS + EXCESS_BY_LOG * portable_math.log(1.0 + self.promised_so_far)
-        super().update(x)
+        super().update(x)  # type: ignore[no-untyped-call]
 
     def _reset(self) -> None:
         """Begin anew, with the promise for the mean."""
-        super()._reset()
+        super()._reset()  # type: ignore[no-untyped-call]
         self._x_mean.update(self.promised, self.WEIGHT)
 
 
@@ -297,12 +297,12 @@ class PopulationWatch:
         counted = f"{rate.seen:.0f} in the last {self._recent_days:.0f} account-days, promised {rate.promised:.1f}"
         if name == "findings":
             return (
-                f"findings come {rate.ratio:.1f} times as often as the knob allows ({counted}): an attack, or customers "
-                f"that the baseline does not know. Judge them; if they are honest, refit{self._named()}"
+                f"findings come {rate.ratio:.1f} times as often as the knob allows ({counted}): an attack, or "
+                f"customers that the baseline does not know. Judge them: if they are honest, refit{self._named()}"
             )
         knob = name.removeprefix("near_")
         return (
-            f"refit: {rate.ratio:.1f} times as many accounts as the baseline promises come near a finding (the level of "
+            f"refit: {rate.ratio:.1f} times as many accounts as the baseline promises come near a finding (as far as "
             f"the knob at {knob}; {counted}), so the knob no longer holds{self._named()}"
         )
 

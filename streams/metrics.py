@@ -126,16 +126,15 @@ METRICS = {
         Gauge,
         "0 or 1",
         (),
-        "1 once this worker has seen that its accounts are no longer those of the baseline (the log says how): fit a new "
-        "one.",
+        "1 once this worker has seen that its accounts are no longer those of the baseline; the log says how.",
     ),
     "drift": Metric(
         "stillwatch_drift",
         Gauge,
         "ratio",
         ("count",),
-        "Accounts over what the baseline promises, in the last 1,000 account-days: 'findings', and 'near_30' and 'near_10' "
-        "that came near one, as far as the knob would at these settings.",
+        "Accounts over what the baseline promises, in the last 1,000 account-days: 'findings', and 'near_30' and "
+        "'near_10', which came as near to one as the knob at these settings.",
     ),
     "drift_calls": Metric(
         "stillwatch_drift_calls", Counter, "calls", ("count",), "How often such a count was held to be off."

@@ -9,10 +9,10 @@ with `--scale` times the accounts. Then the assumption is broken, in a way each 
 the scored streams, and the false findings are counted before and after.
 
 The engines judge by the default knob; one population watch (`detectors.drift`) sees all accounts in the order of the
-stream, as a worker's does. A stream is *off by 3* where the findings since the change, at one of the settings, are beyond
-three times what it allows, with certainty (lower end of Poisson's exact 95 % interval); from when on they were beyond
-it, is seen with hindsight. Beside it stands when the watch spoke: *refit* is a call on near misses, *findings* one on
-findings, which asks to judge them first, since a wave of attack gives the same.
+stream, as a worker's does. A stream is *off by 3* where the findings since the change, at one of the settings, are
+beyond three times what it allows, with certainty (lower end of Poisson's exact 95 % interval); from when on they were
+beyond it, is seen with hindsight. Beside it stands when the watch spoke: *refit* is a call on near misses, *findings*
+one on findings, which asks to judge them first, since a wave of attack gives the same.
 
 Ends with exit code 1 when the watch speaks where nobody changed a stream, or is silent where the knob is off by 3.
 """
