@@ -36,7 +36,7 @@ EPISODE_DTYPE = np.dtype(
         ("reported_severity", "<i8"),
         ("rise_time", "<i8"),  # when the account last looked organic
         ("rise_requests", "<i8"),
-        ("peak", "<f8"),  # largest surprise within the episode
+        ("peak", "<f8"),  # largest surprise within the episode; before the first one, of all looks
     ]
 )
 
