@@ -13,6 +13,9 @@ baselines:
 
 Counts are pooled over the seeds, since a seed has few accounts of a kind; brackets hold Wilson's 95 % interval.
 
+The third column, *at honest times*, is the second with the times of every extraction account replaced by a person's
+(`honest_times`): what is found without any cadence.
+
 With pools left out it also holds the knob to its word: false findings for each 1,000 account-days at each of `KNOBS`.
 
 Ends with exit code 1 when, with pools left out, fewer of the unmixed single accounts are found than `LEAST_FOUND`, or
@@ -52,12 +55,14 @@ from schemas.request import RequestLimits
 from streams.history import History, read_history
 from streams.ingest import Ingest
 from streams.replay import file_batches
+from tests.bench.honest_times import at_honest_times
 
 UNMIXED = ("sweep", "reasoning", "human-hours", "one-capability", "sorted", "takeover")
 ORGANIC_PARTS = "persons,services,jobs"
 BATCH = 5000
 
 JUDGED = "pools left out"
+HONEST_TIMES = "at honest times"
 """Which of the two baselines the targets are held against: the other has seen most of the people."""
 
 LEAST_FOUND = 0.9
@@ -307,13 +312,15 @@ def judges_of(fits: Iterable[str], stream: Stream) -> dict[str, str]:
     return judge | {account: judges[i % len(judges)] for i, account in enumerate(without)}
 
 
-def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progress, task: Any) -> list[list[bytes]]:
-    """Alerts of the fits without a pool at each of `KNOBS`, each account judged by one of them."""
+def left_out_alerts(
+    fits: dict[str, Baseline], stream: Stream, knobs: Sequence[float], progress: Progress, task: Any
+) -> list[list[bytes]]:
+    """Alerts of the fits without a pool at each setting of the knob, each account judged by one of them."""
     judge = judges_of(fits, stream)
-    found: list[list[bytes]] = [[] for _ in KNOBS]
+    found: list[list[bytes]] = [[] for _ in knobs]
     for pool in sorted(fits):
         own = {account for account, j in judge.items() if j == pool}
-        for alerts, more in zip(found, alerts_of(fits[pool], stream, own, KNOBS), strict=True):
+        for alerts, more in zip(found, alerts_of(fits[pool], stream, own, knobs), strict=True):
             alerts += more
         progress.advance(task)
     return found
@@ -343,7 +350,7 @@ def main() -> int:
     shared = Path(options.shared)
     pool_of = person_pools(shared)
     scorer = load_scorer(shared)
-    tallies = {"default": Tally(scorer), JUDGED: Tally(scorer)}
+    tallies = {name: Tally(scorer) for name in ("default", JUDGED, HONEST_TIMES)}
     by_knob = {knob: Tally(scorer) for knob in KNOBS[:-1]} | {KNOBS[-1]: tallies[JUDGED]}
     with Progress(console=Console(stderr=True)) as progress:
         folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
@@ -351,13 +358,16 @@ def main() -> int:
         files = [folder / "events.jsonl" for folder in folders]
         history = read_history(files, RequestLimits(), model=None, dimension=None, advance=lambda size: None)
         fits = left_out_baselines(history, pools, progress)
-        task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + len(fits)))
+        task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + 2 * len(fits)))
         for seed in options.seeds:
             stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
             tallies["default"].add(stream, *alerts_of(load_default(), stream, set(stream.labels), KNOBS[-1:]))
             progress.advance(task)
-            for tally, alerts in zip(by_knob.values(), left_out_alerts(fits, stream, progress, task), strict=True):
+            at_knobs = left_out_alerts(fits, stream, KNOBS, progress, task)
+            for tally, alerts in zip(by_knob.values(), at_knobs, strict=True):
                 tally.add(stream, alerts)
+            honest = stream._replace(folder=at_honest_times(stream.folder))
+            tallies[HONEST_TIMES].add(honest, *left_out_alerts(fits, honest, KNOBS[-1:], progress, task))
             progress.console.print(seed_line(seed, tallies), soft_wrap=True, highlight=False)
     show(Console(width=150), tallies, by_knob)
     met, line = verdict(tallies[JUDGED])
