@@ -43,6 +43,9 @@ run without the interpreter's lock."""
 
 LOOKS_MAX = 400
 LEAST_LOOKS = 1
+LEAST_REQUESTS = 16
+"""Covered requests of an account up to its first look."""
+
 LEAST_ACCOUNTS = 60
 SYNTHETIC_STREAMS = 900
 HALVINGS = 4
@@ -232,9 +235,7 @@ def _crossed(
     """Each account's largest score by the other half's fit, shape `(cuts, accounts, heads)`."""
     maxima = np.zeros((len(cut.half), len(organic), len(rivals.HEADS)))
     for k, half in enumerate(cut.half):
-        tasks = [
-            _pairs([o for o, h in zip(organic, half, strict=True) if h != side], extraction) for side in (0, 1)
-        ]
+        tasks = [_pairs([o for o, h in zip(organic, half, strict=True) if h != side], extraction) for side in (0, 1)]
         weights = list(run(_weights, [pair for pairs in tasks for pair in pairs]))
         for side in (0, 1):
             other = _model(weights[side * len(rivals.PAIRS) : (side + 1) * len(rivals.PAIRS)])

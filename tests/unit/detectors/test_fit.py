@@ -196,7 +196,9 @@ def test_it_does_not_depend_on_how_many_are_fitted_at_once(fitted: FitReport) ->
 def test_with_nobody_suspect_the_model_is_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[int] = []
     monkeypatch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
-    monkeypatch.setattr(fitting, "fit_model", lambda organic, *more: fits.append(len(organic)) or FIT_MODEL(organic, *more))
+    monkeypatch.setattr(
+        fitting, "fit_model", lambda organic, *more: fits.append(len(organic)) or FIT_MODEL(organic, *more)
+    )
     fit(HISTORY, ENCODER)
     assert fits == [len(HISTORY)]
 
