@@ -19,6 +19,7 @@ RECOMMENDED_ACCOUNTS = 300
 
 NAMED_SUSPECTS = 10
 NAMED_STATISTICS = 4
+LEAST_WIDTHS = 0.05
 
 KNOBS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Settings of the knob whose cost is shown."""
@@ -82,7 +83,7 @@ def _names(history: History, places: tuple[int, ...]) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number and name else "left")
+        table.add_column(name, justify="right" if number and name else "left", no_wrap=not name and not number)
     return table
 
 
@@ -116,24 +117,29 @@ def changed(report: FitReport, before: Judged) -> tuple[list[str], Table, Table]
         else f"  another encoder ({old.encoder.hash}, now {new.encoder.hash}): every account's state starts anew",
         f"  accounts {old.accounts}, now {new.accounts}; days an account {old.days_per_account:.1f}, now "
         f"{new.days_per_account:.1f}; taken for {_kinds(old)}, now {_kinds(new)}",
-        f"  people's medians that moved most, after {REQUESTS} requests: "
-        + ", ".join(
-            f"{m.statistic} {m.was:.2f}, now {m.now:.2f} ({m.widths:+.1f} of its 5 % to 95 %)"
-            for m in moved(old, new)[:NAMED_STATISTICS]
-        ),
+        f"  people's medians that moved most, after {REQUESTS} requests: {_movements(old, new)}",
     ]
     rows = _table(
-        f"by kind of extraction and rival, after {REQUESTS} requests: log-likelihood ratios",
-        "", "of a list", "now", "weight that changed most", "over people's spread", "now", f"passes at {KNOB:g}", "now",
+        f"log-likelihood ratios after {REQUESTS} requests, by rival and kind of extraction",
+        "", "of a list", "most changed weight, over people's spread", f"score that passes at {KNOB:g}",
     )  # fmt: skip
     for pair in weighed(old, new):
         head = pair.pair.removeprefix("person/")
         passes = [f"{passing_score(b, head, KNOB):.1f}" if head in rivals.HEADS else "" for b in (old, new)]
         rows.add_row(
-            pair.pair, f"{pair.bias_was:.1f}", f"{pair.bias_now:.1f}",
-            pair.statistic, f"{pair.was:.1f}", f"{pair.now:.1f}", *passes,
-        )  # fmt: skip
+            pair.pair,
+            f"{pair.bias_was:.1f}, now {pair.bias_now:.1f}",
+            f"{pair.statistic} {pair.was:.1f}, now {pair.now:.1f}",
+            ", now ".join(filter(None, passes)),
+        )
     return lines, rows, _by_setting(before, report.judged, same_encoder=same_encoder)
+
+
+def _movements(old: Baseline, new: Baseline) -> str:
+    """The statistics that moved at all, farthest first."""
+    found = [m for m in moved(old, new)[:NAMED_STATISTICS] if abs(m.widths) >= LEAST_WIDTHS]
+    shown = [f"{m.statistic} {m.was:.2f}, now {m.now:.2f} ({m.widths:+.2f} of its 5 % to 95 %)" for m in found]
+    return "; ".join(shown) or f"none by {LEAST_WIDTHS:g} of its 5 % to 95 % or more"
 
 
 def _kinds(baseline: Baseline) -> str:
