@@ -1,11 +1,12 @@
-"""What would have made an account innocent: for each rival, the least change that makes it the likelier explanation.
+"""What would have made an account innocent: for each rival, the least change with which it looks ordinary.
 
 All but one explanation stay as they are. Towards a person, everything that tells order moves together from the
 account's value to the median of people's accounts with as long a history, in small steps; cadence moves with it only
 where order alone would not do. Towards a service, more and more of the recent window was asked before, a third of it
-often, as popular questions are. Towards a batch job, more and more answers are short. The first step at which no head's
-score is above 0 is the answer; an explanation that would not do even at its end has none. (Below the threshold it would
-be sooner, but a finding opens just beyond it, and how little is missing there tells an analyst nothing.)
+often, as popular questions are. Towards a batch job, more and more answers are short. The first step at which the
+account looks no more like extraction than one organic account in ten does at some time is the answer; an explanation
+that would not do even at its end has none. (Below the threshold it would be sooner, but a finding opens just beyond it,
+and how little is missing there tells an analyst nothing.)
 
 Cost: some ten microseconds a step, and only an alert asks.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import rivals
+from detectors import calibration, rivals
 from detectors.account import F
 from detectors.baseline import QUANTILE_LEVELS, Baseline
 
@@ -25,36 +26,39 @@ Floats = NDArray[np.float64]
 
 ORDERLY = tuple(
     dict.fromkeys(
-        name
-        for pair, signs in rivals.PAIRS.items()
-        for name in signs
-        if pair != "batch" and name not in rivals.CADENCE and name != "recent_repeats"
+        name for pair, signs in rivals.PAIRS.items() for name in signs if pair != "batch" and name not in rivals.CADENCE
     )
 )
 """Statistics that move on the way to a person."""
+
+ORDINARY = 2.302585092994046  # log 10
+"""Surprise of what one organic account in ten looks like at some time."""
 
 STEPS = 40
 HOT_SHARE = 3
 """Of the repeats of a service one in so many is asked for the fourth time or more."""
 
 
-def excuses(baseline: Baseline, x: Floats) -> dict[str, Floats]:
-    """For each rival that could do it, the account's statistics `x` with the least change that makes it innocent."""
+def excuses(baseline: Baseline, x: Floats, threshold: float) -> dict[str, Floats]:
+    """For each rival that could do it, the account's statistics `x` with the least change that makes it innocent.
+
+    Innocent is what is ordinary, and below the `threshold` too, should that be lower.
+    """
     found = {}
     for rival, ways in (("person", _followed_up), ("service", _asked_again), ("batch", _answered_shortly)):
         for changed in ways(baseline, x):
-            if highest_score(baseline, changed) <= 0.0:
+            if surprise_of(baseline, changed) < min(threshold, ORDINARY):
                 found[rival] = changed
                 break
     return found
 
 
-def highest_score(baseline: Baseline, x: Floats) -> float:
-    """Log-odds of extraction against every organic explanation, by the head that holds most of it."""
+def surprise_of(baseline: Baseline, x: Floats) -> float:
+    """The surprise of an account with statistics `x`."""
     ratios = np.zeros((len(rivals.HEADS), len(rivals.RIVALS)))
     scores = np.zeros(len(rivals.HEADS))
     rivals.judge(baseline.model[0], x, ratios, scores)
-    return float(scores.max())
+    return float(calibration.surprise(baseline.model[0], scores))
 
 
 def _followed_up(baseline: Baseline, x: Floats) -> Iterator[Floats]:

@@ -229,7 +229,7 @@ class Reporter:
 
     def _excuses(self, x: Any, head: str) -> list[str]:
         """What would have made the account innocent, all else being as it is."""
-        found = innocence.excuses(self._baseline, x)
+        found = innocence.excuses(self._baseline, x, self._threshold)
         words = []
         if (person := found.get("person")) is not None:
             pace = "" if person[F["gap_spread"]] == x[F["gap_spread"]] else ", at a person's pace"
@@ -241,7 +241,7 @@ class Reporter:
             )
         if (batch := found.get("batch")) is not None:
             words.append(f"{100.0 * batch[F['short']]:.0f} % of the answers been short")
-        return [f"It would rather be organic had {', or '.join(words)}."] if words else []
+        return [f"It would look ordinary had {', or '.join(words)}."] if words else []
 
     @property
     def _extrapolated(self) -> bool:

@@ -4,8 +4,9 @@
         [--out tests/bench/DETECTION.md]
 
 One after the other: `tests.bench.detection`, `tests.bench.assumptions`, `tests.bench.comparison`,
-`tests.bench.ablation` on composed streams, and `tests.redteam` on made-up ones. Each explains itself with --help. Ends
-with an exit code above 0 when one of them does: the first two say whether their targets are met.
+`tests.bench.ablation`, `tests.bench.fitting` on composed streams, and `tests.redteam` on made-up ones. Each explains
+itself with --help. Ends with the largest of their exit codes: detection, assumptions and fitting say whether their
+targets are met.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PARTS = {
     "The knob, and what it rests on": "tests.bench.assumptions",
     "Beside other methods": "tests.bench.comparison",
     "What each part is worth": "tests.bench.ablation",
+    "What a fit may be made from": "tests.bench.fitting",
 }
 
 CURVES = "![Recall of unmixed single accounts against the share of organic accounts alerted](DETECTION.svg)\n"
