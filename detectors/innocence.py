@@ -3,7 +3,8 @@
 All but one explanation stay as they are. Towards a person, everything that tells order moves together from the
 account's value to the median of people's accounts with as long a history, in small steps; cadence moves with it only
 where order alone would not do. Towards a service, more and more of the recent window was asked before, a third of it
-often, as popular questions are. Towards a batch job, more and more answers are short. The first step at which the
+often, as popular questions are. Towards a batch job, more and more answers are short. Towards users who are named, each
+follows up on their own requests, more and more. The first step at which the
 account looks no more like extraction than one organic account in ten does at some time is the answer; an explanation
 that would not do even at its end has none. (Below the threshold it would be sooner, but a finding opens just beyond it,
 and how little is missing there tells an analyst nothing.)
@@ -45,7 +46,7 @@ def excuses(baseline: Baseline, x: Floats, threshold: float) -> dict[str, Floats
     Innocent is what is ordinary, and below the `threshold` too, should that be lower.
     """
     found = {}
-    for rival, ways in (("person", _followed_up), ("service", _asked_again), ("batch", _answered_shortly)):
+    for rival, ways in WAYS.items():
         for changed in ways(baseline, x):
             if surprise_of(baseline, changed) < min(threshold, ORDINARY):
                 found[rival] = changed
@@ -90,3 +91,22 @@ def _answered_shortly(baseline: Baseline, x: Floats) -> Iterator[Floats]:
         changed = x.copy()
         changed[F["short"]] = least + (1.0 - least) * step / STEPS
         yield changed
+
+
+def _followed_up_by_each(baseline: Baseline, x: Floats) -> Iterator[Floats]:
+    if x[F["users"]] <= 0.0 or x[F["user_pairs"]] < 1.0:
+        return
+    ratio = float(x[F["vn_user"]])
+    for step in range(1, STEPS + 1):
+        changed = x.copy()
+        changed[F["vn_user"]] = ratio + (min(ratio, 1.0 - rivals.USER_REACH) - ratio) * step / STEPS
+        yield changed
+
+
+WAYS = {
+    "person": _followed_up,
+    "service": _asked_again,
+    "batch": _answered_shortly,
+    "users": _followed_up_by_each,
+}
+"""Statistics on the way to each rival, a step at a time."""

@@ -241,6 +241,8 @@ class Reporter:
             )
         if (batch := found.get("batch")) is not None:
             words.append(f"{100.0 * batch[F['short']]:.0f} % of the answers been short")
+        if (named := found.get("users")) is not None:
+            words.append(f"the order inside each user's requests been {named[F['vn_user']]:.2f} of chance")
         return [f"It would look ordinary had {', or '.join(words)}."] if words else []
 
     @property

@@ -47,6 +47,7 @@ from tests.bench.detection import (
     compose,
     load_scorer,
     markdown,
+    seed_line,
     show,
     stream_rows,
     streams_parser,
@@ -198,6 +199,7 @@ def main() -> int:
             stream = read_labels(compose(shared, seed, options.days, "", options.cache))
             for name, tally in contaminated.items():
                 judged(tally, baselines[name], stream)
+            progress.console.print(seed_line(seed, contaminated), soft_wrap=True, highlight=False)
             end = end_of(stream.folder / "events.jsonl")
             organic = organic_of(stream.labels)
             kept = organic | set(of_each_kind(stream.labels, among(len(organic))))
@@ -211,6 +213,7 @@ def main() -> int:
             rest = rest_of(stream, end, Path(scratch))
             judged(short[DEFAULT], load_default(), rest)
             judged(short[SHORT], early, rest)
+            progress.console.print(seed_line(seed, short), soft_wrap=True, highlight=False)
     found = sections(contaminated, short)
     show(Console(width=150), found)
     met, line = verdict(contaminated)
