@@ -240,7 +240,7 @@ def _crossed(
         for side in (0, 1):
             other = _model(weights[side * len(rivals.PAIRS) : (side + 1) * len(rivals.PAIRS)])
             for i in np.flatnonzero(half == side):
-                maxima[k, i] = maximum_scores(other, organic[i].looks)
+                maxima[k, i] = maximum_scores(other, organic[int(i)].looks)
         progress((k + 1) / len(cut.half))
     return maxima
 
