@@ -30,6 +30,7 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +160,7 @@ class AgainstPromise(drift.PageHinkley):
     def update(self, x: float) -> None:
         """Take in an observation."""
         self.promised_so_far += self.promised
-        self.threshold = self.least_excess + EXCESS_BY_LOG * portable_math.log(1.0 + self.promised_so_far)
+        self.threshold = self.least_excess + EXCESS_BY_LOG * math.log1p(self.promised_so_far)
         super().update(x)  # type: ignore[no-untyped-call]
 
     def _reset(self) -> None:
@@ -255,7 +256,8 @@ class PopulationWatch:
     def take(self, marks: NDArray[Any]) -> None:
         """Take in the marks of consecutive events."""
         self._fold()
-        if not marks.any():
+        marks = marks[np.flatnonzero(marks)]  # a few per cent of the events
+        if len(marks) == 0:
             return
         is_new_day = (marks & NEW_DAY) != 0
         block = (self._open_days + np.cumsum(is_new_day) - is_new_day) // BLOCK
@@ -268,17 +270,14 @@ class PopulationWatch:
             counts[name] = np.bincount(block, net, full + 1)
             counts[name][0] += self._carried[name]
             self._carried[name] = int(counts[name][full])
-        for k in range(full):
-            self._forget_a_little()
-            for name, count in counts.items():
-                self._recent[name] += count[k]
-                self._tests[name].update(float(count[k]))
-                self.calls[name] += self._tests[name].drift_detected
-
-    def _forget_a_little(self) -> None:
-        kept = 1.0 - BLOCK / MEMORY_DAYS
-        self._recent = {name: kept * count for name, count in self._recent.items()}
-        self._recent_days = kept * self._recent_days + BLOCK
+        kept = (1.0 - BLOCK / MEMORY_DAYS) ** np.arange(full, -1.0, -1.0)
+        self._recent_days = kept[0] * self._recent_days + BLOCK * kept[1:].sum()
+        for name, count in counts.items():
+            self._recent[name] = kept[0] * self._recent[name] + float(kept[1:] @ count[:full])
+            test = self._tests[name]
+            for seen in count[:full].tolist():
+                test.update(seen)
+                self.calls[name] += test.drift_detected
 
     def _fold(self) -> None:
         """Take what the compiled loop has counted of the statistics."""
