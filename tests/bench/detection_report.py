@@ -4,9 +4,9 @@
         [--out tests/bench/DETECTION.md]
 
 One after the other: `tests.bench.detection`, `tests.bench.assumptions`, `tests.bench.comparison`,
-`tests.bench.ablation`, `tests.bench.fitting` on composed streams, and `tests.redteam` on made-up and composed ones. Each explains
-itself with --help. Ends with the largest of their exit codes: detection, assumptions and fitting say whether their
-targets are met.
+`tests.bench.ablation`, `tests.bench.fitting` on composed streams, and `tests.redteam` on made-up and on composed ones.
+Each explains itself with --help. Ends with the largest of their exit codes: detection, assumptions and fitting say
+whether their targets are met.
 """
 
 from __future__ import annotations
