@@ -65,3 +65,11 @@ def test_what_changed_is_said_with_what_the_baseline_before_makes_of_this_histor
     rows = [line.split() for line in text.splitlines()]
     assert ["1", "0.0", "1", "50", "%", "50", "%"] in rows
     assert any(row[:4] == ["person/memoryless", "5.0,", "now", "5.0"] for row in rows)
+
+
+def test_the_settings_below_the_resolution_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, history(), report(plain_baseline()))
+    assert "down to 0.5 false findings for each 1,000 account-days the knob rests on this history" in text
+    settings = [line for line in text.splitlines() if line.strip()[:1].isdigit() and "%" in line]
+    marked = {line.split()[0]: "extrapolated" in line for line in settings}
+    assert {k: marked[k] for k in ("30", "1", "0.3", "0.1")} == {"30": False, "1": False, "0.3": True, "0.1": True}
