@@ -358,6 +358,7 @@ def _pairs(organic: Sequence[Organic], extraction: Extraction) -> list[Pair]:
         "person/memoryless": (made("shuffled", "takeover"), persons, 16),
         "person/mixture+cadence": (made("mixed", "takeover"), persons, 64),
         "person/mixture": (made("mixed", "takeover"), persons, 64),
+        "person/sorted+cadence": (made("sorted"), persons, 32),
         "person/sorted": (made("sorted"), persons, 32),
         "many/sorted": (made("sorted"), many, 32),
         "batch": ([looks[looks[:, F["short"]] >= 0.0] for looks in made("shuffled", "takeover")], batch, 16),
@@ -369,7 +370,7 @@ def _weights(pair: Pair) -> Floats:
     """Weights of one logistic."""
     if pair.positive is None or pair.negative is None:
         return _presumed(pair.name)
-    ridge = {"batch": 1e-4, "person/sorted": 2e-3}.get(pair.name, RIDGE)
+    ridge = {"batch": 1e-4, "person/sorted+cadence": 2e-3, "person/sorted": 2e-3}.get(pair.name, RIDGE)
     return fit_logistic(rivals.PAIRS[pair.name], *pair.positive, *pair.negative, ridge)
 
 

@@ -190,7 +190,7 @@ class Reporter:
             "batch": _batch_words(x[F["short"]]),
             "users": f"not users who are named (order {x[F['vn_user']]:.2f} of chance inside each user's requests)",
         }
-        if rivals.HEADS[int(change["head"])] == "sorted":
+        if rivals.HEADS[int(change["head"])].startswith("sorted"):
             words["person"] = (
                 f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, and their lengths in order, "
                 f"{x[F['vn_length']]:.2f})"
@@ -254,7 +254,7 @@ class Reporter:
         quoted = [*rivals.PAIRS[f"person/{head}"], *ALWAYS_QUOTED]
         if x[F["users"]] > 0.0:
             quoted += QUOTED_OF_USERS
-        if head == "sorted":
+        if head.startswith("sorted"):
             quoted += rivals.PAIRS["many/sorted"]
         quoted = [name for name in dict.fromkeys(quoted) if name != "short" or x[F["short"]] >= 0.0]
         observed, usual = [], []
@@ -332,7 +332,7 @@ def _rivals_of(x: Any) -> list[str]:
 
 def _person_words(x: Any, head: str) -> str:
     """What order an account with these statistics has had."""
-    if head == "sorted":
+    if head.startswith("sorted"):
         return f"its neighbours been {x[F['vn1']]:.2f} of chance apart and their lengths {x[F['vn_length']]:.2f}"
     return (
         f"its order been {x[F['vn_recent']]:.2f} of chance with the nearest request {x[F['nearest_lag']]:.1f} requests "

@@ -4,9 +4,9 @@ Unusual is not malicious. An account is suspected only when no organic explanati
 
     M = -log sum_k prior_k exp(-LLR_k)        k: a person, a service, a batch job, users who are named
 
-LLR_k is the log-likelihood ratio of extraction against rival k. Three *heads* ask the question for three kinds of
-extraction, the first two with and without cadence, so that cadence can add to the evidence but neither convicts nor
-acquits by itself:
+LLR_k is the log-likelihood ratio of extraction against rival k. Three kinds of
+*heads* ask the question for three kinds of extraction, each with and without cadence, so that cadence can add to the
+evidence but neither convicts nor acquits by itself:
 
 - memoryless: a list in no order, from the start or since a take-over;
 - mixture: a list hidden among a person's own requests;
@@ -71,24 +71,27 @@ SCALES = {
 ORDER = {"vn_recent": 1, "vn_session": 1, "nearest_lag": 1}
 CADENCE = {"gap_spread": -1, "gap_change": -1, "occupied": 1}
 
+SORTED = {"near": 1, "vn16": -1, "vn_length": -1, "recent_repeats": -1}
+
 PAIRS: dict[str, dict[str, int]] = {
     "person/memoryless+cadence": {**ORDER, "vn_length": 1, "vn_long": 1, **CADENCE},
     "person/memoryless": {**ORDER, "vn_length": 1, "vn_long": 1},
     "person/mixture+cadence": {**ORDER, "vn_long": 1, "nearest_lag_long": 1, **CADENCE},
     "person/mixture": {**ORDER, "vn_long": 1, "nearest_lag_long": 1},
-    "person/sorted": {"near": 1, "vn16": -1, "vn_length": -1, "recent_repeats": -1, **CADENCE},
+    "person/sorted+cadence": {**SORTED, **CADENCE},
+    "person/sorted": SORTED,
     "many/sorted": {"vn1": -1, "nearest_lag": -1, "vn16": -1},
     "batch": {"short": -1},
 }
 """Each logistic's statistics, with the sign that evidence of extraction must have."""
 
-HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted")
+HEADS = ("memoryless+cadence", "memoryless", "mixture+cadence", "mixture", "sorted+cadence", "sorted")
 RIVALS = ("person", "service", "batch", "users")
 PRIORS = ((0.8, 0.13, 0.07, 0.0), (0.4, 0.42, 0.07, 0.11))
 """Weight of each rival for an account that names no plausible `end_user`s, and for one that does. Naming users costs
 nothing, so it makes a service likelier and never certain: such an account is found later, not never."""
 
-LEAST_REQUESTS = (16, 16, 64, 64, 32)
+LEAST_REQUESTS = (16, 16, 64, 64, 32, 32)
 SILENT = -20.0
 """The score of an account that may not be judged yet."""
 
@@ -156,7 +159,7 @@ DTYPE = np.dtype(
 
 _BATCH = len(PAIRS) - 1
 _MANY_SORTED = len(PAIRS) - 2
-_SORTED = len(HEADS) - 1
+_FIRST_SORTED = HEADS.index("sorted+cadence")
 _N = F["n"]
 _REPEATS = F["repeats"]
 _WINDOW = F["window"]
@@ -343,7 +346,7 @@ def judge(model: Record, x: Vector, ratios: Vector, scores: Vector) -> None:
         ratios[head, 1] = service
         ratios[head, 2] = batch
         ratios[head, 3] = named
-        if head == _SORTED:
+        if head >= _FIRST_SORTED:
             ratios[head, 1] = logistic(model, _MANY_SORTED, x) + min(max(service, -20.0), 10.0)
         total = -1e9
         for k in range(len(RIVALS)):

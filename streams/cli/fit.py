@@ -6,7 +6,7 @@ import shlex
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -16,9 +16,12 @@ from schemas.version import VERSION
 from streams.cli.failures import InputError
 from streams.cli.files import STANDARD, keep_apart, open_output
 from streams.cli.options import files_named, takes_settings
-from streams.cli.terminal import ERR
-from streams.settings import Settings
+from streams.cli.terminal import ERR, plain
+from streams.settings import Settings, SettingsError
 from streams.side_by_side import processes, usable_cores
+
+if TYPE_CHECKING:
+    from detectors.baseline import Baseline
 
 DEFAULT_SEED = 5
 
@@ -61,7 +64,6 @@ def fit(
     from detectors.fit import FitError
     from detectors.fit import fit as fit_baseline
     from streams.cli import fit_report
-    from streams.detection import read_baseline
     from streams.history import HistoryError, read_history
 
     if against is not None and not against.is_file():
@@ -69,7 +71,7 @@ def fit(
     keep_apart(inputs=[*files, *files_named(settings), *([against] if against else [])], outputs=[out])
     if twice := [path for path in files if (path.exists() and not path.is_file()) or path == STANDARD]:
         raise InputError(f"cannot read {twice[0]}: fit reads files twice, so no folder, pipe or standard input")
-    current = read_baseline(settings.model_copy(update={"baseline_file": against}) if against else settings)
+    current = _current(settings, against)
     size = _size(files)
     readers = at_once if size >= WORTH_PROCESSES_BYTES else 1
     with _bar() as bar, processes(readers) as run, ThreadPoolExecutor(at_once) as threads:
@@ -109,6 +111,20 @@ def fit(
     with open_output(out) as target:
         target.write(report.baseline.to_bytes())
     fit_report.show(history, report, out)
+
+
+def _current(settings: Settings, against: Path | None) -> Baseline | None:
+    """The baseline to compare with. One that is not named, and is of another version, must not keep a new one away."""
+    from detectors.baseline import BaselineError
+    from streams.detection import read_baseline
+
+    try:
+        return read_baseline(settings.model_copy(update={"baseline_file": against}) if against else settings)
+    except (SettingsError, BaselineError) as error:
+        if against:
+            raise
+        ERR.print(plain(f"nothing to compare with: {error}", "yellow"))
+        return None
 
 
 def _size(files: list[Path]) -> int:

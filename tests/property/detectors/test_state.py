@@ -136,7 +136,7 @@ def test_a_payload_that_is_no_lz4_is_refused(payload: bytes) -> None:
         ("header", "log", -1),
         ("episode", "opened_time", -1),
         ("episode", "reported_severity", 2),
-        ("episode", "head", 5),
+        ("episode", "head", len(HEADS)),
         ("episode", "peak", float("nan")),
         ("coverage", "weight", float("inf")),
     ],

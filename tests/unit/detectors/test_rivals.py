@@ -84,12 +84,12 @@ def test_scores_are_finite_whatever_the_statistics(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("x", "silent"),
     [
-        (look(16, outside_burst=24.0), [False, False, True, True, True]),
-        (look(32), [False, False, True, True, False]),
-        (look(15), [True] * 5),
-        (look(64, outside_burst=23.0), [True] * 5),
-        (look(64, outside_burst=24.0), [False] * 5),
-        (look(200, outside_burst=0.0), [False] * 5),
+        (look(16, outside_burst=24.0), [False, False, True, True, True, True]),
+        (look(32), [False, False, True, True, False, False]),
+        (look(15), [True] * 6),
+        (look(64, outside_burst=23.0), [True] * 6),
+        (look(64, outside_burst=24.0), [False] * 6),
+        (look(200, outside_burst=0.0), [False] * 6),
     ],
 )
 def test_heads_are_silent_before_they_can_tell(baseline: Baseline, x: np.ndarray, silent: list[bool]) -> None:

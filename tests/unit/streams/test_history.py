@@ -179,9 +179,10 @@ def test_what_is_kept_does_not_grow_with_the_history(tmp_path: Path, monkeypatch
         return sum(rows.nbytes for rows in history.accounts.values()), peak
 
     read(busy(tmp_path / "warm.jsonl", 40, 10))  # loads the text model
-    (kept, peak), (kept_of_ten, peak_of_ten) = kept_and_peak(10), kept_and_peak(100)
-    assert kept == kept_of_ten == 40 * 24 * EVENT_DTYPE.itemsize
-    assert peak_of_ten < 1.5 * peak
+    # Both files are larger than what is read of one at once.
+    (kept, peak), (kept_of_three, peak_of_three) = kept_and_peak(100), kept_and_peak(300)
+    assert kept == kept_of_three == 40 * 24 * EVENT_DTYPE.itemsize
+    assert peak_of_three < 1.1 * peak
 
 
 def test_of_many_accounts_a_sample_is_kept_that_has_nothing_to_do_with_their_traffic(

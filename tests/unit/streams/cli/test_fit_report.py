@@ -11,8 +11,10 @@ from rich.console import Console
 
 from detectors.baseline import Baseline
 from detectors.fit import FitReport, Judged
+from streams.cli import fit as fit_command
 from streams.cli import fit_report
 from streams.history import KEPT_ACCOUNTS, KEPT_REQUESTS, History
+from streams.settings import Settings, SettingsError
 from tests.made_up import ENCODER, person, plain_baseline
 
 
@@ -73,3 +75,15 @@ def test_the_settings_below_the_resolution_are_marked(monkeypatch: pytest.Monkey
     settings = [line for line in text.splitlines() if line.strip()[:1].isdigit() and "%" in line]
     marked = {line.split()[0]: "extrapolated" in line for line in settings}
     assert {k: marked[k] for k in ("30", "1", "0.3", "0.1")} == {"30": False, "1": False, "0.3": True, "0.1": True}
+
+
+def test_a_baseline_of_another_version_does_not_keep_a_new_one_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.json"
+    old.write_text("{}")
+    settings = Settings(baseline_file=old)
+    assert fit_command._current(settings, None) is None
+    assert "nothing to compare with: baseline_file" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SettingsError, match=r"old\.json"):
+        fit_command._current(settings, old)
