@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 PACKAGES := streams detectors schemas
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stillwatch
 ARGS ?=
+IMAGE ?= localhost/stillwatch:dev
 PYTHON ?=
 
 .PHONY: help
@@ -112,6 +113,10 @@ bench: dev ## Measure requests a second on one core by stage, and bytes of state
 bench-service: dev broker ## Measure a worker on a real Kafka beside stock Faust: speed, memory, starts (ARGS="--out FILE.md"; 8 min)
 	@$(BIN)/python -m tests.bench.service $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: dev broker ## Measure what workers of one group score together, by workers and partitions (ARGS="--out FILE.md"; 5 min)
+	@$(BIN)/python -m tests.bench.scaling $(ARGS)
+
 .PHONY: profile
 profile: dev broker ## Write a flame graph of a worker at full rate: make profile OUT=flame.svg ARGS="--path rare" (needs py-spy)
 	@test -n "$(OUT)" || { echo "make profile needs OUT: an .svg, or a .json for speedscope.app" >&2; exit 2; }
@@ -135,11 +140,21 @@ bench-detection: dev ## Measure detection on composed and hostile traffic into t
 redteam: dev ## Try every evasion, and every customer that only looks like one, on the detector (ARGS="--only WORD --out FILE")
 	@$(BIN)/python -m tests.redteam $(ARGS)
 
+# --- Deploy it
+
+.PHONY: image
+image: ## Build the container image and write its parts list beside it: make image IMAGE=localhost/stillwatch:dev
+	@deploy/image.sh build $(IMAGE)
+
 # --- Make what is checked in
 
 .PHONY: schemas
 schemas: runtime ## Write schemas/published again from the code
 	@$(BIN)/python -m schemas.publish
+
+.PHONY: chart-schema
+chart-schema: runtime ## Write the settings into deploy/chart/values.schema.json again from the code
+	@PYTHONPATH=. $(BIN)/python deploy/chart_schema.py
 
 .PHONY: layout
 layout: runtime ## Publish today's layout of the accounts' records, so that later versions can read states in it
@@ -153,11 +168,12 @@ baseline: runtime ## Fit the default baseline again: make baseline EVENTS="histo
 # Packages younger than a week are passed over: a release that turns out bad is mostly gone by then.
 .PHONY: lock
 lock: dev ## Write the lock files again with the newest versions that pyproject.toml allows
-	@set -e; compile="$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+	@set -e; compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--fork-strategy fewest --only-binary :all: --exclude-newer '7 days' --generate-hashes --no-emit-index-url --no-header"; \
-	eval "$$compile --group build --output-file requirements.lock" >/dev/null; \
-	eval "$$compile --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
-	git --no-pager diff --stat -- requirements.lock requirements-dev.lock
+	eval "$$compile pyproject.toml --group build --output-file requirements.lock" >/dev/null; \
+	eval "$$compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
+	eval "$$compile --group tools --output-file deploy/tools.lock" >/dev/null; \
+	git --no-pager diff --stat -- requirements.lock requirements-dev.lock deploy/tools.lock
 
 # --- Set-up, and its undoing
 
@@ -172,6 +188,10 @@ dev: ## Make .venv with what the tests and linters need too
 .PHONY: broker
 broker: ## See to Java, Maven and Kafka's jars, start nothing
 	@deploy/kafka/kafka.sh prepare
+
+.PHONY: deploy-tools
+deploy-tools: ## See to Helm, kubectl, hadolint and the schemas that the tests of deploy/ check manifests with
+	@deploy/tools.sh prepare
 
 .PHONY: clean
 clean: ## Delete .venv and everything else that was made in this checkout
