@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from streams.cli import alerts, config, demo, explain, fit, forget, produce, replay, schema, simulate, topics, worker
+from streams.cli import (
+    alerts,
+    canary,
+    config,
+    demo,
+    explain,
+    fit,
+    forget,
+    produce,
+    replay,
+    schema,
+    simulate,
+    topics,
+    worker,
+)
 from streams.cli.failures import ListedCommands, run_guarded
 from streams.exit_codes import MEANINGS
 
@@ -36,6 +50,7 @@ app.command("fit")(fit.fit)
 app.command("explain")(explain.explain)
 app.add_typer(topics.app, name="topics")
 app.command("forget")(forget.forget)
+app.command("canary")(canary.canary)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.engine import EngineCounters
 from streams.app import build
-from streams.metrics import METRICS, Following, Metrics, serve
+from streams.metrics import METRICS, Following, FollowingHistogram, Metrics, serve
 from streams.settings import load_settings
 
 
@@ -39,6 +39,19 @@ def test_a_total_kept_elsewhere_is_followed_and_never_falls() -> None:
     for total in (2, 2, 5, 1, 6):
         following.follow(total)
     assert metrics.registry.get_sample_value("stillwatch_forgotten_accounts_total") == 6
+
+
+def test_looks_counted_elsewhere_become_a_histogram() -> None:
+    metrics = Metrics()
+    following = FollowingHistogram(metrics.surprise)
+    edges = METRICS["surprise"].buckets
+    following.follow([5, 0, 1] + [0] * (len(edges) - 2), 1.0)
+    following.follow([5, 0, 2] + [0] * (len(edges) - 3) + [4], 13.5)
+    told = metrics.registry.get_sample_value
+    assert told("stillwatch_surprise_ratio_bucket", {"le": str(edges[1])}) == 5
+    assert told("stillwatch_surprise_ratio_bucket", {"le": str(edges[2])}) == 7
+    assert told("stillwatch_surprise_ratio_bucket", {"le": "+Inf"}) == 11
+    assert told("stillwatch_surprise_ratio_sum") == 13.5
 
 
 @pytest.fixture
