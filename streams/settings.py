@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     canary_prefix: str = Field(
         "",
         pattern=r"^([A-Za-z0-9._:/-]{8,150})?$",
-        description="Accounts whose name begins so are tests of yours (`stillwatch canary`), their alerts marked as such. "
+        description="Accounts whose name begins so are tests of yours (`stillwatch canary`), marked as such in alerts. "
         "Choose what your gateway gives no customer; empty: none.",
     )
     embedding_model: str | None = Field(
