@@ -1,6 +1,6 @@
 """The page of all metrics, deploy/monitoring/METRICS.md, made from the list in `streams.metrics`.
 
-``make monitoring`` writes it again; a test fails when what is checked in differs.
+``make pages`` writes it again; a test fails when what is checked in differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE: Final = Path(__file__).parents[1] / "deploy" / "monitoring" / "METRICS.md"
 HEAD = """\
 # Metrics
 
-<!-- Made by `make monitoring` from streams/metrics.py; a test fails when they differ. -->
+<!-- Made by `make pages` from streams/metrics.py; a test fails when they differ. -->
 
 Served in Prometheus's text format on `metrics_host:metrics_port` under `/metrics`; every replica counts for itself, so
 sum over replicas. No label holds an account or anything else that comes with a request. Counters begin at 0 with each
