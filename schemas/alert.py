@@ -83,6 +83,8 @@ INCIDENT_PROFILE: Final = "incident"
 """OCSF profile that verdicts belong to."""
 
 TEST_LABEL: Final = "test"
+TEST_HEADER: Final = "stillwatch-test"
+"""Header of a test's record, for what filters without reading values, such as Kafka Connect."""
 
 STATUS_OF_ACTIVITY: Final = {
     Activity.CREATE: Status.NEW,
@@ -417,7 +419,8 @@ def decode_alert(data: bytes) -> Alert:
 def cloudevents_headers(alert: Alert) -> list[tuple[str, bytes]]:
     """Return the Kafka headers that make the alert's record a CloudEvent in binary mode.
 
-    See the Kafka protocol binding, section 3.2 (https://github.com/cloudevents/spec, version 1.0.2).
+    See the Kafka protocol binding, section 3.2 (https://github.com/cloudevents/spec, version 1.0.2). A test has one
+    header more.
     """
     time = datetime.fromtimestamp(alert.time / 1000, UTC).isoformat(timespec="milliseconds")
     attributes = {
@@ -430,4 +433,5 @@ def cloudevents_headers(alert: Alert) -> list[tuple[str, bytes]]:
         "dataschema": OCSF_CLASS_URL,
     }
     headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
-    return [("content-type", CONTENT_TYPE), *headers]
+    test = [(TEST_HEADER, b"1")] if alert.is_test else []
+    return [("content-type", CONTENT_TYPE), *headers, *test]

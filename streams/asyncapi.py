@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from schemas.alert import TEST_HEADER
 from schemas.dead_letter import DETAIL_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER
 from schemas.order import FORGET, ORDER_HEADER
 from schemas.origin import ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER
@@ -45,6 +46,7 @@ CLOUDEVENTS: Final = {
     "ce_time": "Event time of the alert.",
     "ce_dataschema": "The OCSF class.",
     "content-type": JSON,
+    TEST_HEADER: "1 on the alert of a canary, which is a test; absent on all others.",
 }
 
 

@@ -8,7 +8,7 @@ import jsonschema_rs
 import orjson
 import pytest
 
-from schemas.alert import cloudevents_headers, decode_alert
+from schemas.alert import as_test, cloudevents_headers, decode_alert
 from schemas.dead_letter import DeadLetterReason, dead_letter_headers
 from schemas.publish import published
 from streams.asyncapi import ASYNCAPI, FILE, page
@@ -78,7 +78,7 @@ def test_examples_are_valid(name: str) -> None:
 
 
 def test_headers_are_those_that_records_have() -> None:
-    alert = decode_alert(published()["alert.example.json"])
+    alert = as_test(decode_alert(published()["alert.example.json"]))
     assert set(headers_of("alert")) == {name for name, _ in cloudevents_headers(alert)}
     refused = dead_letter_headers(DeadLetterReason.CLOCK, "", topic="t", partition=0, offset=0)
     assert set(headers_of("refused")) == {name for name, _ in refused}

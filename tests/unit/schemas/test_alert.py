@@ -87,6 +87,7 @@ def test_a_mark_can_be_read_back_and_no_other_alert_has_one() -> None:
     marked = a.decode_alert(a.encode_alert(a.as_test(alert)))
     assert (marked.is_test, alert.is_test, a.decode_alert(a.encode_alert(alert)).is_test) == (True, False, False)
     assert b"verdict" not in a.encode_alert(alert)
+    assert a.cloudevents_headers(marked) == [*a.cloudevents_headers(alert), ("stillwatch-test", b"1")]
 
 
 @pytest.mark.parametrize(
