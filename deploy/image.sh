@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The container image, with Docker, Podman or Buildah, whichever is there.
+# The container image, with Buildah, Podman or Docker, whichever is there first.
 #
 #   image.sh build [NAME]   build deploy/Dockerfile as NAME (localhost/stillwatch:dev) and write build/sbom.cdx.json
 #   image.sh tools          see to Buildah, Podman and runc (root, on Debian or Ubuntu)
@@ -46,7 +46,7 @@ make_base() {
 build() {
   local name=${1:-localhost/stillwatch:dev} engine
   local options=(--file "$here/Dockerfile" --tag "$name" --build-arg "KERNEL_CPU=${KERNEL_CPU:-generic}")
-  for engine in docker buildah podman ''; do
+  for engine in buildah podman docker ''; do
     if type -P "$engine" >/dev/null; then break; fi
   done
   [[ -n $engine ]] || fail "needs docker, buildah or podman"
