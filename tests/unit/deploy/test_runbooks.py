@@ -24,7 +24,7 @@ COMMANDS: Any = typer.main.get_command(app)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Words of each command in a page's shell blocks and inline code, comments and continued lines as a shell has them."""
+    """Words of each command in a page's shell blocks and inline code."""
     text = page.read_text()
     for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
         yield from pieces(re.sub(r"\\\n", " ", block))
