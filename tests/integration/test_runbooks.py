@@ -161,12 +161,13 @@ def begin_at_the_beginning(kafka: str, settings: Settings) -> None:
         asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.group_id, partitions)])
         try:
             (done,) = [future.result() for future in asked.values()]
-        except KafkaException:
-            assert time.monotonic() < end
-            time.sleep(1)
-        else:
-            assert not [tp.error for tp in done.topic_partitions if tp.error]
+            refused = [str(partition.error) for partition in done.topic_partitions if partition.error]
+        except KafkaException as error:
+            refused = [str(error)]
+        if not refused:
             return
+        assert time.monotonic() < end, refused
+        time.sleep(1)
 
 
 async def wait_created(settings: Settings) -> None:
