@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from detectors import account, calibration, finding, portable_math, rivals, state
 from detectors.account import FEATURES
 from detectors.baseline import Baseline
+from detectors.drift import PopulationWatch
 from detectors.events import EventBatch
 from detectors.report import Reporter
 from detectors.statistics import memory
@@ -127,6 +128,11 @@ class Engine:
         Stored envelope of an account that is not in the slab, or None: `lookup(partition, account)`.
     capacity
         Rows of the slab, about 3 KB each.
+
+    Attributes
+    ----------
+    watch
+        Whether the population is still the baseline's.
     """
 
     def __init__(
@@ -151,6 +157,7 @@ class Engine:
         self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
         threshold, prefix = float(self._policy["threshold"][0]), self.options.canary_prefix
         self._report = Reporter(baseline, self.options.hash, share, threshold, prefix)
+        self.watch = PopulationWatch(baseline, threshold)
         self._slab = np.zeros(capacity, account.DTYPE)
         self._words = self._slab.view(np.int64).reshape(capacity, -1)
         self._bytes = self._slab.view(np.uint8).data
@@ -196,19 +203,29 @@ class Engine:
         while begin < len(batch):
             slots, end = self._slots_of(partition, batch, begin)
             events = batch.columns[begin:end]
+            marks = np.zeros(len(events), np.uint8)
             done = 0
             while done < len(events):
                 done, count = finding.run(
                     self._slab, slots, events, done, self.baseline.model[0], self._policy[0], self._changes,
-                    self._counts, self._scratch, self._blank,
+                    self._counts, self._scratch, self._blank, self.watch.tally[0], marks,
                 )  # fmt: skip
                 for change in self._changes[:count]:
                     at = begin + int(change["event"])
                     alerts.append(self._report(change, batch.accounts[at], batch.ids[at], partition))
             self._dirty.setdefault(partition, set()).update(batch.accounts[begin:end])
+            if self.options.canary_prefix:
+                self._leave_canaries_out(marks, batch.accounts[begin:end])
+            self.watch.take(marks)
             begin = end
         self._count()
         return alerts
+
+    def _leave_canaries_out(self, marks: NDArray[np.uint8], names: list[str]) -> None:
+        """What tests of the operator's do says nothing of the population."""
+        for at in np.flatnonzero(marks):
+            if names[at].startswith(self.options.canary_prefix):
+                marks[at] = 0
 
     def latest(self, partition: int) -> int:
         """Latest event time (ms) of what was applied of a partition since it came to us, 0 before the first."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -151,6 +152,10 @@ class Service(faust.App):
             (Following(metrics.forgotten), lambda: self.store.forgotten),
             (Following(metrics.late_writes), lambda: self.store.late_writes),
         ]
+        calls = self.engine.watch.calls
+        self._followed += [
+            (Following(metrics.drift_calls.labels(count=name)), partial(calls.__getitem__, name)) for name in calls
+        ]
 
     @property
     def store(self) -> Store:
@@ -218,6 +223,7 @@ class Service(faust.App):
             following.follow(total())
         self._surprise.follow(self.engine.looks.by_ratio, self.engine.looks.total_ratio)
         self.metrics.partitions.set(len(self.scorer.positions()))
+        self._watch_population()
         self.metrics.accounts.set(self.store.accounts())
         self.metrics.store_bytes.set(self.store.bytes_held())
         self.metrics.accounts_ready.set(self.engine.accounts)
@@ -241,6 +247,17 @@ class Service(faust.App):
             log.warning("the files of our credentials have changed: ending, to be started again with the new ones")
             self.exit_code = ExitCode.TEMPORARY
             self.stop_worker()
+
+    def _watch_population(self) -> None:
+        """Say when the accounts are no longer those of the baseline, and show by how much."""
+        watch, metrics = self.engine.watch, self.metrics
+        for line in watch.news():
+            log.warning(line)
+        metrics.refit.set(watch.is_off)
+        for name in watch.names:
+            metrics.drift.labels(count=name).set(watch.rate(name).ratio)
+        for statistic, share in watch.beyond().items():
+            metrics.beyond.labels(statistic=statistic).set(share)
 
     async def _lag(self) -> Lag:
         positions = self.scorer.positions()

@@ -60,6 +60,16 @@ def test_the_mark_changes_no_finding_and_not_the_hash_of_what_decides() -> None:
     assert EngineOptions(canary_prefix=PREFIX).hash == EngineOptions().hash
 
 
+@pytest.mark.parametrize(("prefix", "counted"), [(PREFIX, False), ("", True)])
+def test_canaries_are_no_part_of_the_population_that_is_watched(prefix: str, counted: bool) -> None:
+    given = load_settings(canary_prefix=prefix)
+    engine = make_engine(given, load_default(), lambda partition, account: None)
+    events = [event for k in range(3) for event in events_of(f"{PREFIX}{k}", load_default(), NOW)]
+    alerts = engine.apply(0, make_ingest(given, load_default())(log_of(*map(orjson.dumps, events))).batch)
+    assert len({alert.account for alert in alerts}) == 3
+    assert (engine.watch.account_days > 0) == counted
+
+
 def test_its_times_lie_behind_now_in_order_and_are_no_burst() -> None:
     times = [event["time"] for event in events_of(f"{PREFIX}1", load_default(), NOW)]
     assert times == sorted(times)
