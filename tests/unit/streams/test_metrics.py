@@ -98,3 +98,9 @@ def test_all_that_the_engine_counts_is_served(tmp_path: Path) -> None:
     # Every account that is seen for the first time starts cold: that is no event of note.
     for name in {counter.name for counter in fields(EngineCounters)} - {"cold_starts"}:
         assert f"{getattr(service.engine.counters, name)}.0" in told, name
+
+
+@pytest.mark.parametrize(("prefix", "told"), [("canary-5d1f0c-", 0.0), ("", None)])
+def test_canaries_are_counted_from_0_where_there_are_any(tmp_path: Path, prefix: str, told: float | None) -> None:
+    metrics = build(load_settings(store="memory", data_dir=tmp_path, canary_prefix=prefix)).metrics
+    assert metrics.registry.get_sample_value("stillwatch_canary_findings_total", {"activity": "create"}) == told
