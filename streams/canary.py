@@ -29,8 +29,8 @@ from streams.topic_window import TopicWindow
 from streams.topics import TopicNames
 
 REQUESTS = 800
-"""With the built-in baseline 60 canaries were found after 160 requests at most, half of them after 80. At a twentieth of
-the default knob it was 576 at most."""
+"""With the built-in baseline 60 canaries were found after 160 requests at most, half of them after 80. At a twentieth
+of the default knob it was 576 at most."""
 
 SPAN_HOURS = 12.0
 JITTER = 0.4
