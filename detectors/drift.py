@@ -30,6 +30,7 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +66,15 @@ not seen come past a level up to twice as often as its own (`tests/bench/DETECTI
 REFERENCE = (OFF - AS_USUAL) / 0.6931471805599453  # over log(OFF / AS_USUAL)
 """Times the promise above which a rate counts as evidence: 2.9."""
 
-LEAST_EXCESS = 5.0
+LEAST_EXCESS_FINDINGS = 5.0
+LEAST_EXCESS_NEAR = 10.0
+"""More for near misses, which come in a crowd when a stream begins: a first crossing is mostly early in a life."""
+
 EXCESS_BY_LOG = 2.0
-"""The watch speaks at an excess of `LEAST_EXCESS + EXCESS_BY_LOG * log(1 + promised so far)` accounts over `REFERENCE`
-times the promise. It grows with what was promised, so that the chance of ever speaking falsely is bounded for a
-platform of any size: at `AS_USUAL` times the promise an excess of h has the odds exp(-0.69 h), and n to the power of
--1.39 has a finite sum."""
+"""The watch speaks at an excess over `REFERENCE` times the promise of so many accounts, and `EXCESS_BY_LOG` times
+log(1 + promised so far) more. That grows with what was promised, so that the chance of ever speaking falsely is bounded
+for a platform of any size: at `AS_USUAL` times the promise an excess of h has the odds exp(-0.69 h), and n to the power
+of -1.39 has a finite sum."""
 
 MEMORY_DAYS = 1000.0
 """Account-days over which the rates that are shown are averaged."""
@@ -131,10 +135,12 @@ class AgainstPromise(drift.PageHinkley):
     ----------
     promised
         Mean of an observation.
+    least_excess
+        Accounts beyond `REFERENCE` times the promise at which it speaks, at first.
 
     Examples
     --------
-    >>> test = AgainstPromise(promised=0.3)
+    >>> test = AgainstPromise(promised=0.3, least_excess=5.0)
     >>> def first(counts):
     ...     return next((i for i, count in enumerate(counts) if test.update(count) or test.drift_detected), None)
     >>> first([0, 1, 0] * 300), first([3] * 9)
@@ -144,17 +150,17 @@ class AgainstPromise(drift.PageHinkley):
     WEIGHT = 1e15
     """Of the promise, in observations: nothing that is seen moves it."""
 
-    def __init__(self, promised: float) -> None:
-        self.promised = promised
+    def __init__(self, promised: float, least_excess: float) -> None:
+        self.promised, self.least_excess = promised, least_excess
         super().__init__(
-            min_instances=0, delta=(REFERENCE - 1.0) * promised, threshold=LEAST_EXCESS, alpha=1.0, mode="up"
+            min_instances=0, delta=(REFERENCE - 1.0) * promised, threshold=least_excess, alpha=1.0, mode="up"
         )
         self.promised_so_far = 0.0
 
     def update(self, x: float) -> None:
         """Take in an observation."""
         self.promised_so_far += self.promised
-        self.threshold = LEAST_EXCESS + EXCESS_BY_LOG * portable_math.log(1.0 + self.promised_so_far)
+        self.threshold = self.least_excess + EXCESS_BY_LOG * math.log1p(self.promised_so_far)
         super().update(x)  # type: ignore[no-untyped-call]
 
     def _reset(self) -> None:
@@ -214,7 +220,8 @@ class PopulationWatch:
         self._bits = {f"near_{knob:g}": (1 << k, 1 << (LEVELS + k)) for k, knob in enumerate(NEAR_KNOBS)}
         self._bits["findings"] = (OPENED, 0)
         self._promised = promised
-        self._tests = {name: AgainstPromise(BLOCK * rate) for name, rate in promised.items()}
+        least = {name: LEAST_EXCESS_FINDINGS if name == "findings" else LEAST_EXCESS_NEAR for name in promised}
+        self._tests = {name: AgainstPromise(BLOCK * rate, least[name]) for name, rate in promised.items()}
         self._carried = dict.fromkeys(promised, 0)
         self._recent = dict.fromkeys(promised, 0.0)
         self._recent_days = 0.0
@@ -249,6 +256,9 @@ class PopulationWatch:
     def take(self, marks: NDArray[Any]) -> None:
         """Take in the marks of consecutive events."""
         self._fold()
+        marks = marks[np.flatnonzero(marks)]  # a few per cent of the events
+        if len(marks) == 0:
+            return
         is_new_day = (marks & NEW_DAY) != 0
         block = (self._open_days + np.cumsum(is_new_day) - is_new_day) // BLOCK
         self.account_days += int(is_new_day.sum())
@@ -260,17 +270,14 @@ class PopulationWatch:
             counts[name] = np.bincount(block, net, full + 1)
             counts[name][0] += self._carried[name]
             self._carried[name] = int(counts[name][full])
-        for k in range(full):
-            self._forget_a_little()
-            for name, count in counts.items():
-                self._recent[name] += count[k]
-                self._tests[name].update(float(count[k]))
-                self.calls[name] += self._tests[name].drift_detected
-
-    def _forget_a_little(self) -> None:
-        kept = 1.0 - BLOCK / MEMORY_DAYS
-        self._recent = {name: kept * count for name, count in self._recent.items()}
-        self._recent_days = kept * self._recent_days + BLOCK
+        kept = (1.0 - BLOCK / MEMORY_DAYS) ** np.arange(full, -1.0, -1.0)
+        self._recent_days = kept[0] * self._recent_days + BLOCK * kept[1:].sum()
+        for name, count in counts.items():
+            self._recent[name] = kept[0] * self._recent[name] + float(kept[1:] @ count[:full])
+            test = self._tests[name]
+            for seen in count[:full].tolist():
+                test.update(seen)
+                self.calls[name] += test.drift_detected
 
     def _fold(self) -> None:
         """Take what the compiled loop has counted of the statistics."""

@@ -8,12 +8,15 @@ domain: accounts are cut in two halves, each judged by the other's fit, four tim
 what they ask about. That leaves out what an operator would call a pool (a company's chat, a product's users) without
 being told, and gives what the knob promises on people whom the history has not seen; small folds, whose fits have seen
 nearly everything, would promise several times too few false findings.
+
+The logistics are nearly all of the work, and independent of each other: they are fitted by the `run` that the caller
+hands in. Each is a function of its looks alone, so the baseline's bytes do not depend on how many are fitted at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,15 +29,23 @@ from detectors.account import FEATURES, F
 from detectors.baseline import QUANTILE_LEVELS, QUANTILE_LOOKS, Baseline, Provenance
 from detectors.calibration import allowed_share, calibrate, surprise
 from detectors.encoder import Encoder
-from detectors.logistic import fit_logistic
+from detectors.logistic import RIDGE, fit_logistic
 from detectors.statistics import memory
 from detectors.synthetic import LEAST_CHARACTERS, Events, Stream, streams
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
+Extraction = Sequence[tuple[Stream, Floats]]
+
+Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Makes independent calls and gives their results in order: `map`, or that of an executor. Threads do: compiled loops
+run without the interpreter's lock."""
 
 LOOKS_MAX = 400
 LEAST_LOOKS = 1
+LEAST_REQUESTS = 16
+"""Covered requests of an account up to its first look."""
+
 LEAST_ACCOUNTS = 60
 SYNTHETIC_STREAMS = 900
 HALVINGS = 4
@@ -54,6 +65,38 @@ class FitError(ValueError):
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What a baseline makes of a history.
+
+    Attributes
+    ----------
+    baseline
+        The judge.
+    highest
+        Largest surprise of each organic account, shape `(accounts,)`.
+    lists
+        For each made-up list in no order, requests at each look and the surprise there, shape `(looks, 2)`.
+    """
+
+    baseline: Baseline
+    highest: Floats
+    lists: tuple[Floats, ...]
+
+    def alerted(self, knob: float) -> int:
+        """Organic accounts that are alerted at this knob."""
+        return int((self.highest >= self._threshold(knob)).sum())
+
+    def found(self, knob: float) -> tuple[float, float]:
+        """Share of the made-up lists that are found at this knob, and median requests until then (NaN for none)."""
+        passed = [looks[looks[:, 1] >= self._threshold(knob)] for looks in self.lists]
+        requests = [looks[0, 0] for looks in passed if len(looks)]
+        return len(requests) / max(len(self.lists), 1), float(np.median(requests)) if requests else float("nan")
+
+    def _threshold(self, knob: float) -> float:
+        return -float(np.log(allowed_share(knob, self.baseline.days_per_account)))
+
+
+@dataclass(frozen=True)
 class FitReport:
     """A baseline, and what was learnt on the way.
 
@@ -63,10 +106,14 @@ class FitReport:
         Accounts by the rival they were given to, without the suspects.
     suspects
         Indexes of the accounts that were left out because they look like extraction throughout: worth a look.
+    short
+        Accounts with too few requests for a look.
     resolution
         Smallest knob (false findings for each 1,000 account-days) that is not extrapolated.
-    lists
-        For each made-up list in no order, requests at each look and the surprise there, shape `(looks, 2)`.
+    judged
+        The history by the new baseline. It has seen these accounts: what it finds among them says little.
+    before
+        The same history by the baseline to compare with, which has not seen them.
     """
 
     baseline: Baseline
@@ -74,14 +121,8 @@ class FitReport:
     suspects: tuple[int, ...]
     short: int
     resolution: float
-    lists: tuple[Floats, ...]
-
-    def found(self, knob: float) -> tuple[float, float]:
-        """Share of the made-up lists that are found at this knob, and median requests until then (NaN for none)."""
-        threshold = -np.log(allowed_share(knob, self.baseline.days_per_account))
-        passed = [looks[looks[:, 1] >= threshold] for looks in self.lists]
-        requests = [looks[0, 0] for looks in passed if len(looks)]
-        return len(requests) / max(len(self.lists), 1), float(np.median(requests)) if requests else float("nan")
+    judged: Judged
+    before: Judged | None
 
 
 class Organic(NamedTuple):
@@ -96,8 +137,11 @@ def fit(
     encoder: Encoder,
     *,
     seed: int = 5,
+    days_per_account: float | None = None,
     provenance: Provenance | None = None,
+    against: Baseline | None = None,
     progress: Progress = lambda stage, share: None,
+    run: Run = map,
 ) -> FitReport:
     """Fit a baseline.
 
@@ -109,56 +153,53 @@ def fit(
         The encoder that the baseline will carry.
     seed
         Seed of the made-up extraction streams.
+    days_per_account
+        Mean number of UTC days on which an account sent something, for histories of which not every request is among
+        `accounts`; None counts the days of these.
     provenance
         Written into the baseline.
+    against
+        Baseline whose verdict on the same history is reported beside.
     progress
         Called with the stage's name and the share of it done.
+    run
+        Makes the calls that fit the logistics.
 
     Raises
     ------
     FitError
         Fewer than 60 accounts have 16 covered requests, or no account looks like a person.
     """
-    progress("statistics", 0.0)
-    looked = [(place, events, looks_of(events)) for place, events in enumerate(accounts)]
-    judged = [(place, events, looks) for place, events, looks in looked if len(looks) >= LEAST_LOOKS]
+    looked = []
+    for place, rows in enumerate(accounts):
+        looked.append((place, rows, looks_of(rows)))
+        progress("statistics", (place + 1) / len(accounts))
+    judged = [(place, rows, looks) for place, rows, looks in looked if len(looks) >= LEAST_LOOKS]
     if len(judged) < LEAST_ACCOUNTS:
         raise FitError(
             f"a baseline needs {LEAST_ACCOUNTS} accounts with 16 requests or more, this history has {len(judged)}: "
             "take a longer history"
         )
     places = [place for place, _, _ in judged]
-    events = [events for _, events, _ in judged]
+    events = [rows for _, rows, _ in judged]
     organic = [Organic(kind_of(looks), looks) for _, _, looks in judged]
     _check_people(organic)
-    progress("extraction streams", 0.0)
-    extraction = []
-    made = streams(events, SYNTHETIC_STREAMS, seed)
-    for number, stream in enumerate(made):
-        extraction.append((stream, looks_of(stream.events)))
-        progress("extraction streams", (number + 1) / len(made))
-    extraction = [(stream, looks) for stream, looks in extraction if len(looks)]
-    progress("rivals", 0.0)
-    left_out = suspects(organic, extraction)
+    made = streams(events, SYNTHETIC_STREAMS, seed, lambda share: progress("extraction streams", share))
+    extraction = [(stream, looks) for stream in made if len(looks := looks_of(stream.events))]
+    left_out, model = suspects(organic, extraction, run, lambda share: progress("suspects", share))
     kept = [i for i in range(len(organic)) if i not in left_out]
     organic, events = [organic[i] for i in kept], [events[i] for i in kept]
     _check_people(organic)
     kinds = Counter(o.kind for o in organic)
-    model = fit_model(organic, extraction)
     cut = halves(events)
-    maxima = np.zeros((len(cut.half), len(events), len(rivals.HEADS)))
-    for k, half in enumerate(cut.half):
-        for side in (0, 1):
-            other = fit_model([o for o, h in zip(organic, half, strict=True) if h != side], extraction)
-            for i in np.flatnonzero(half == side):
-                maxima[k, i] = maximum_scores(other, organic[i].looks)
-        progress("rivals", (k + 1) / len(cut.half))
+    maxima = _crossed(cut, organic, extraction, run, lambda share: progress("halves", share))
     calibrate(model, maxima.reshape(-1, len(rivals.HEADS)))
-    days = [len(np.unique(e["time"] // DAY_MS)) for e in accounts if len(e)]
+    if days_per_account is None:
+        days_per_account = float(np.mean([len(np.unique(e["time"] // DAY_MS)) for e in accounts if len(e)]))
     baseline = Baseline(
         encoder,
         model,
-        float(np.mean(days)),
+        days_per_account,
         len(events),
         cut.groups,
         _quantiles([o.looks for o in organic if o.kind == "person"]),
@@ -170,8 +211,38 @@ def fit(
         tuple(places[i] for i in sorted(left_out)),
         len(accounts) - len(judged),
         1000.0 / (cut.groups * baseline.days_per_account),
-        tuple(_surprises(model, looks) for stream, looks in extraction if stream.kind == "shuffled"),
+        judge(baseline, organic, extraction),
+        judge(against, organic, extraction) if against else None,
     )
+
+
+def judge(baseline: Baseline, organic: Sequence[Organic], extraction: Extraction) -> Judged:
+    """What a baseline makes of accounts and of the lists in no order among the made-up streams.
+
+    Statistics are taken as they are: of a baseline with another encoder this is what it would say of the same order,
+    repeats and cadence, measured with other codes.
+    """
+    return Judged(
+        baseline,
+        np.array([_surprises(baseline.model, o.looks)[:, 1].max() for o in organic]),
+        tuple(_surprises(baseline.model, looks) for stream, looks in extraction if stream.kind == "shuffled"),
+    )
+
+
+def _crossed(
+    cut: Halves, organic: Sequence[Organic], extraction: Extraction, run: Run, progress: Callable[[float], None]
+) -> Floats:
+    """Each account's largest score by the other half's fit, shape `(cuts, accounts, heads)`."""
+    maxima = np.zeros((len(cut.half), len(organic), len(rivals.HEADS)))
+    for k, half in enumerate(cut.half):
+        tasks = [_pairs([o for o, h in zip(organic, half, strict=True) if h != side], extraction) for side in (0, 1)]
+        weights = list(run(_weights, [pair for pairs in tasks for pair in pairs]))
+        for side in (0, 1):
+            other = _model(weights[side * len(rivals.PAIRS) : (side + 1) * len(rivals.PAIRS)])
+            for i in np.flatnonzero(half == side):
+                maxima[k, i] = maximum_scores(other, organic[int(i)].looks)
+        progress((k + 1) / len(cut.half))
+    return maxima
 
 
 def _surprises(model: NDArray[Any], looks: Floats) -> Floats:
@@ -214,15 +285,21 @@ def kind_of(looks: Floats) -> str:
     return "person"
 
 
-def suspects(organic: Sequence[Organic], extraction: Sequence[tuple[Stream, Floats]]) -> set[int]:
-    """Indexes of accounts that look like extraction throughout, at most `SUSPECTS_MAX` of them.
+def suspects(
+    organic: Sequence[Organic],
+    extraction: Extraction,
+    run: Run = map,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[set[int], NDArray[Any]]:
+    """Indexes of accounts that look like extraction throughout, and the model that was fitted without them.
 
-    Such is an account whose usual score (`_settled`) is that of the made-up lists, by a fit without those found before.
-    An honest account may look so for a while, hardly for all of its later half.
+    Such is an account whose usual score (`_settled`) is that of the made-up lists, by a fit without those found before;
+    at most `SUSPECTS_MAX` of all. An honest account may look so for a while, hardly for all of its later half.
     """
     found: set[int] = set()
-    for _ in range(SUSPECT_ROUNDS):
-        model = fit_model([o for i, o in enumerate(organic) if i not in found], extraction)
+    model = fit_model(organic, extraction, run)
+    for number in range(SUSPECT_ROUNDS):
+        progress((number + 1) / (SUSPECT_ROUNDS + 1))
         lists = [_settled(model, looks) for stream, looks in extraction if stream.kind == "shuffled"]
         level = float(np.quantile(lists, SUSPECT_QUANTILE)) if lists else np.inf
         score = np.array([_settled(model, o.looks) for o in organic])
@@ -231,7 +308,9 @@ def suspects(organic: Sequence[Organic], extraction: Sequence[tuple[Stream, Floa
         if again == found:
             break
         found = again
-    return found
+        model = fit_model([o for i, o in enumerate(organic) if i not in found], extraction, run)
+    progress(1.0)
+    return found, model
 
 
 def _settled(model: NDArray[Any], looks: Floats) -> float:
@@ -241,19 +320,29 @@ def _settled(model: NDArray[Any], looks: Floats) -> float:
     return float(np.median(best)) if len(best) >= LEAST_SETTLED_LOOKS else rivals.SILENT
 
 
-def fit_model(organic: Sequence[Organic], extraction: Sequence[tuple[Stream, Floats]]) -> NDArray[Any]:
+class Pair(NamedTuple):
+    """A logistic to be fitted: its name, and the looks on both sides with their weights, None for no looks."""
+
+    name: str
+    positive: tuple[Floats, Floats] | None
+    negative: tuple[Floats, Floats] | None
+
+
+def fit_model(organic: Sequence[Organic], extraction: Extraction, run: Run = map) -> NDArray[Any]:
     """Weights of every pair, no tails yet."""
+    return _model(list(run(_weights, _pairs(organic, extraction))))
+
+
+def _model(weights: Sequence[Floats]) -> NDArray[Any]:
+    """A model of these weights, in the order of `rivals.PAIRS`."""
     model = rivals.blank_model()
-    _fit_weights(model, [o.looks for o in organic if o.kind == "person"], organic, extraction)
+    model["weight"][0] = weights
     return model
 
 
-def _fit_weights(
-    model: NDArray[Any],
-    persons: Sequence[Floats],
-    organic: Sequence[Organic],
-    extraction: Sequence[tuple[Stream, Floats]],
-) -> None:
+def _pairs(organic: Sequence[Organic], extraction: Extraction) -> list[Pair]:
+    """What each logistic is fitted to, in the order of `rivals.PAIRS`."""
+    persons = [o.looks for o in organic if o.kind == "person"]
     batch = [o.looks for o in organic if o.kind == "batch"]  # so named by the lengths of answers, which are known
     many = [o.looks for o in organic if o.kind != "person"]
 
@@ -271,17 +360,17 @@ def _fit_weights(
         "person/mixture": (made("mixed", "takeover"), persons, 64),
         "person/sorted": (made("sorted"), persons, 32),
         "many/sorted": (made("sorted"), many, 32),
-        "batch": (made("shuffled", "takeover"), batch, 16),
+        "batch": ([looks[looks[:, F["short"]] >= 0.0] for looks in made("shuffled", "takeover")], batch, 16),
     }
-    for k, (pair, (positive, negative, least)) in enumerate(sides.items()):
-        if pair == "batch":
-            positive = [looks[looks[:, F["short"]] >= 0.0] for looks in positive]
-        p, n = _training(positive, least), _training(negative, least)
-        if p is None or n is None:
-            model["weight"][0, k] = _presumed(pair)
-            continue
-        ridge = {"batch": 1e-4, "person/sorted": 2e-3}.get(pair, 3e-4)
-        model["weight"][0, k] = fit_logistic(rivals.PAIRS[pair], p[0], p[1], n[0], n[1], ridge)
+    return [Pair(name, _training(p, least), _training(n, least)) for name, (p, n, least) in sides.items()]
+
+
+def _weights(pair: Pair) -> Floats:
+    """Weights of one logistic."""
+    if pair.positive is None or pair.negative is None:
+        return _presumed(pair.name)
+    ridge = {"batch": 1e-4, "person/sorted": 2e-3}.get(pair.name, RIDGE)
+    return fit_logistic(rivals.PAIRS[pair.name], *pair.positive, *pair.negative, ridge)
 
 
 def _presumed(pair: str) -> Floats:

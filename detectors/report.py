@@ -11,7 +11,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from detectors import finding, portable_math, rivals
+from detectors import finding, innocence, portable_math, rivals
 from detectors.account import FEATURES, F
 from detectors.baseline import QUANTILE_LEVELS, Baseline
 from detectors.statistics import identity, users
@@ -230,10 +230,29 @@ class Reporter:
             "(5 % to 95 %).",
             f"The organic explanation hardest to reject is {NAMES[rival]}: the traffic is e^{ratio:.1f} times likelier "
             f"under extraction. {INNOCENT[rival]}",
+            *self._excuses(x, rivals.HEADS[int(change["head"])]),
             f"Of organic accounts, {100.0 * share:.2g} % ever look so much like extraction; the knob allows "
             f"{100.0 * self._allowed_share:.2g} %{', by extrapolation' if self._extrapolated else ''}.",
         ]
         return " ".join(sentences)
+
+    def _excuses(self, x: Any, head: str) -> list[str]:
+        """What would have made the account innocent, all else being as it is."""
+        found = innocence.excuses(self._baseline, x, self._threshold)
+        words = []
+        if (person := found.get("person")) is not None:
+            pace = "" if person[F["gap_spread"]] == x[F["gap_spread"]] else ", at a person's pace"
+            words.append(f"{_person_words(person, head)}{pace}")
+        if (service := found.get("service")) is not None:
+            hot = f", {service[F['window_hot']]:.0f} of them often" if service[F["window_hot"]] >= 0.5 else ""
+            words.append(
+                f"{service[F['window_repeats']]:.0f} of the last {service[F['window']]:.0f} been asked before{hot}"
+            )
+        if (batch := found.get("batch")) is not None:
+            words.append(f"{100.0 * batch[F['short']]:.0f} % of the answers been short")
+        if (named := found.get("users")) is not None:
+            words.append(f"the order inside each user's requests been {named[F['vn_user']]:.2f} of chance")
+        return [f"It would look ordinary had {', or '.join(words)}."] if words else []
 
     @property
     def _extrapolated(self) -> bool:
@@ -318,6 +337,16 @@ def _rivals_of(x: Any) -> list[str]:
     """The organic explanations that an account with these statistics is judged against."""
     priors = rivals.PRIORS[int(x[F["users"]] > 0.0)]
     return [rival for rival, prior in zip(rivals.RIVALS, priors, strict=True) if prior > 0.0]
+
+
+def _person_words(x: Any, head: str) -> str:
+    """What order an account with these statistics has had."""
+    if head == "sorted":
+        return f"its neighbours been {x[F['vn1']]:.2f} of chance apart and their lengths {x[F['vn_length']]:.2f}"
+    return (
+        f"its order been {x[F['vn_recent']]:.2f} of chance with the nearest request {x[F['nearest_lag']]:.1f} requests "
+        "away"
+    )
 
 
 def _service_words(x: Any) -> str:

@@ -8,7 +8,7 @@ bursts, working hours, the gaps of a real account), alone, after an honest begin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +74,16 @@ def distances(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np
     return np.asarray(np.bitwise_count(codes ^ code).sum(axis=1), np.int64)
 
 
-def streams(accounts: Sequence[Events], count: int, seed: int) -> list[Stream]:
+def streams(
+    accounts: Sequence[Events], count: int, seed: int, progress: Callable[[float], None] = lambda share: None
+) -> list[Stream]:
     """About `count` extraction streams from the history's accounts, each in its own order of time."""
     rng = np.random.default_rng(seed)
     pool = Pool(accounts, rng)
     hosts = [events for events in accounts if len(events) >= 100]
     made = []
-    for _ in range(count):
+    for number in range(count):
+        progress((number + 1) / count)
         kind = str(rng.choice(KINDS))
         index = pool.draw(int(rng.integers(100, SORT_MAX)), rng)
         if len(index) < 40 or (kind in ("mixed", "takeover") and not hosts):

@@ -66,8 +66,15 @@ MAX_ACCOUNT_CHARACTERS = 80
 FEW_LOOKS = 12
 """Up to so many looks are drawn as dots too: of one look there is no line."""
 
+MOST_NARROW = 1.5
+"""The axis ends at least so many times as far as it begins."""
+
 LATE = 0.3
 """Beyond this part of the axis what is said of a moment stands at its left, where the line is still low."""
+
+EARLY = 0.2
+"""Once an account passes the threshold its line stays near it; before, beyond this part of the axis, there is room to
+name the threshold."""
 
 MOST_SHARES = 7
 """Shares of accounts that are written beside the surprise; more would touch."""
@@ -230,14 +237,15 @@ def _draw_surprise(axes: Any, lives: list[list[Look]], trace: Sequence[Look]) ->
     threshold = trace[-1]["threshold"]
     _line(axes, lives, itemgetter("surprise"), color=OWN, linewidth=1.8)
     axes.axhline(threshold, color=ALARM, linewidth=1.2)
-    axes.annotate(
-        f"threshold {threshold:.2f}", (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(-4, 4),
-        textcoords="offset points", ha="right", color=ALARM,
-    )  # fmt: skip
     crossed = crossing(trace)
+    first, last = trace[0]["n"], max(look["n"] for look in trace)
+    at_left = crossed is not None and crossed["n"] > first * (last / first) ** EARLY
+    axes.annotate(
+        f"threshold {threshold:.2f}", (0.0 if at_left else 1.0, threshold), xycoords=("axes fraction", "data"),
+        xytext=(4 if at_left else -4, 4), textcoords="offset points", ha="left" if at_left else "right", color=ALARM,
+    )  # fmt: skip
     if crossed is not None:
         axes.plot([crossed["n"]], [crossed["surprise"]], marker="o", markersize=8, color=ALARM, zorder=5)
-        first, last = trace[0]["n"], max(look["n"] for look in trace)
         late = crossed["n"] > first * (last / first) ** LATE
         axes.annotate(
             f"passes after {crossed['n']:.0f} requests\n{when(int(crossed['time']))} UTC",
@@ -334,16 +342,18 @@ def _value(look: Look, name: str) -> float:
 
 
 def _usual(baseline: Baseline, name: str, last: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Lengths of history, and 5 %, 50 % and 95 % of people's accounts there; after the baseline's longest, the same."""
+    """Lengths of history up to `last`, and 5 %, 50 % and 95 % of people's accounts there; after the baseline's longest,
+    the same."""
     from detectors.baseline import QUANTILE_LOOKS
 
     at = np.array([float(n) for n in QUANTILE_LOOKS])
     quantiles = np.array([baseline.quantiles_at(name, n) for n in at])
     if name == "repeats":
         quantiles = quantiles / at[:, np.newaxis]
-    if last > at[-1]:
-        at, quantiles = np.append(at, last), np.vstack([quantiles, quantiles[-1]])
-    return at, quantiles[:, 0], quantiles[:, 2], quantiles[:, 4]
+    end = max(last, MOST_NARROW * at[0])
+    shown = np.append(at[at < end], end)
+    low, middle, high = (np.interp(shown, at, quantiles[:, k]) for k in (0, 2, 4))
+    return shown, low, middle, high
 
 
 def _explain_colours(axes: Any, *, anew: bool, alerted: bool) -> None:
@@ -371,7 +381,7 @@ def _count_requests(axes: Any, trace: Sequence[Look]) -> None:
 
     first, last = min(look["n"] for look in trace), max(look["n"] for look in trace)
     axes.set_xscale("log", base=2)
-    axes.set_xlim(0.97 * first, max(1.03 * last, 1.5 * first))
+    axes.set_xlim(0.97 * first, max(1.03 * last, MOST_NARROW * first))
     axes.xaxis.set_major_locator(LogLocator(base=2))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, position: f"{n:,.0f}"))

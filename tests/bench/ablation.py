@@ -27,6 +27,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ def measured(
     all_series, seconds = {}, {}
     for name in names:
         began = time.monotonic()
-        heads = series_of(lambda: Variant(name), case, training, lambda: advance(name))  # noqa: B023 - called at once
+        make, each = partial(Variant, name), partial(advance, name)
+        heads = series_of(make, case, training, each, with_fitted=True)
         all_series[name] = with_tails(case, heads)
         seconds[name] = time.monotonic() - began
     return all_series, seconds

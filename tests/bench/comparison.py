@@ -7,8 +7,8 @@ DIR holds `corpora/` and `traffic/` (see `tests.bench.detection`, whose streams 
 `tests.bench.peers`. Every method goes through the same procedure:
 
 - *Pools left out.* Organic accounts of `--fit-seeds` are cut into parts, one for each pool of people; accounts without
-  people go to the parts in turn. For each part the method learns from the other parts, and scores the accounts of this
-  one, those of the fit streams and those of the scored streams. So nobody is judged by a fit that has seen their pool.
+  people go to the parts in turn. For each part the method learns from the other parts, and scores the scored streams'
+  accounts of this one. So nobody is judged by a fit that has seen their pool.
 - *Threshold.* An account counts by its largest score over all looks. The threshold is the score that at most the given
   share of the scored streams' organic accounts exceeds: the same false rate for all, on these very accounts. So it is
   set with hindsight, and tells what a method's scores could do at best. What a threshold does that was set beforehand
@@ -91,7 +91,10 @@ class Case(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One method's scores at the looks of every account of a case, in its order."""
+    """One method's scores at the looks of every account of a case, in its order.
+
+    Those of the fit streams' accounts are empty unless they were asked for: only tails need them.
+    """
 
     fitted: list[Floats]
     scored: list[Floats]
@@ -127,23 +130,28 @@ def trainings(case: Case) -> dict[str, Training]:
 
 
 def series_of(
-    make: Callable[[], Peer], case: Case, training: Mapping[str, Training], advance: Callable[[], None] = lambda: None
+    make: Callable[[], Peer],
+    case: Case,
+    training: Mapping[str, Training],
+    advance: Callable[[], None] = lambda: None,
+    *,
+    with_fitted: bool = False,
 ) -> Series:
-    """Fit the method without each part, and let it score the accounts of that part."""
+    """Fit the method without each part, and let it score the accounts of that part; the fit streams' only if asked."""
     fitted: list[Floats] = [np.zeros(0)] * len(case.fitted)
     scored: list[Floats] = [np.zeros(0)] * len(case.scored)
+    wanted = [(scored, case.scored, case.part_of_scored)]
+    if with_fitted:
+        wanted.append((fitted, case.fitted, case.part_of_fitted))
     for part in case.parts:
         peer = make()
         peer.fit(training[part])
-        for result, accounts, parts in (
-            (fitted, case.fitted, case.part_of_fitted),
-            (scored, case.scored, case.part_of_scored),
-        ):
+        for result, accounts, parts in wanted:
             for i, account in enumerate(accounts):
                 if parts[i] == part:
                     result[i] = peer.scores(account)
         advance()
-    return Series(fitted, scored)
+    return Series(fitted if with_fitted else [], scored)
 
 
 def threshold(maxima: Floats, false_rate: float) -> float:

@@ -181,6 +181,9 @@ class Tally:
 
 Row = tuple[str, ...]
 
+Section = tuple[str, Row, list[Row]]
+"""Title, columns and rows of a table."""
+
 
 def cell(hits: int, n: int) -> str:
     """Share, count and interval."""
@@ -236,8 +239,8 @@ STREAM_COLUMNS = (
 KNOB_COLUMNS = ("knob", "false findings, 1,000 account-days", "by stream", "organic alerted", "unmixed single found")
 
 
-def tables(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> list[tuple[str, Row, list[Row]]]:
-    """Title, columns and rows of all that is reported."""
+def tables(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> list[Section]:
+    """All that is reported."""
     return [
         ("Accounts alerted: share, count, 95 % interval", ("label", "archetype", *tallies), account_rows(tallies)),
         ("By stream", STREAM_COLUMNS, stream_rows(tallies)),
@@ -245,19 +248,19 @@ def tables(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> list[tuple
     ]
 
 
-def show(console: Console, tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> None:
-    """Everything, for the terminal."""
-    for title, columns, rows in tables(tallies, by_knob):
+def show(console: Console, sections: Iterable[Section]) -> None:
+    """Tables for the terminal."""
+    for title, columns, rows in sections:
         table = Table(*columns, title=title)
         for row in rows:
             table.add_row(*row)
         console.print(table)
 
 
-def markdown(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> str:
-    """Everything, for a file."""
+def markdown(sections: Iterable[Section]) -> str:
+    """Tables for a file."""
     lines = []
-    for title, columns, rows in tables(tallies, by_knob):
+    for title, columns, rows in sections:
         lines += [f"### {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
     return "\n".join(lines)
@@ -369,11 +372,12 @@ def main() -> int:
             honest = stream._replace(folder=at_honest_times(stream.folder))
             tallies[HONEST_TIMES].add(honest, *left_out_alerts(fits, honest, KNOBS[-1:], progress, task))
             progress.console.print(seed_line(seed, tallies), soft_wrap=True, highlight=False)
-    show(Console(width=150), tallies, by_knob)
+    found = tables(tallies, by_knob)
+    show(Console(width=150), found)
     met, line = verdict(tallies[JUDGED])
     print(line)
     if options.markdown:
-        options.markdown.write_text(markdown(tallies, by_knob), encoding="utf-8")
+        options.markdown.write_text(markdown(found), encoding="utf-8")
     if options.json:
         results = {
             name: {

@@ -125,6 +125,8 @@ def test_a_baseline_is_fitted_from_history_and_finds_what_is_planted(stillwatch:
     report = stillwatch("fit", "history.jsonl", "--note", "simulated").stderr
     assert "taken for:" in report
     assert "made-up lists" in report
+    assert "Against the current baseline" in report
+    assert "person/memoryless+cadence" in report
     baseline = orjson.loads((tmp_path / "baseline.json").read_bytes())
     provenance = baseline["provenance"]
     assert (provenance["accounts"], provenance["note"]) == (75, "simulated")

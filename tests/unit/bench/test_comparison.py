@@ -60,9 +60,27 @@ def test_nobody_is_judged_by_a_fit_that_has_seen_them_or_their_pool(make_account
             return np.array([float(len(judged))])
 
     case = comparison.case_of(fitted, scored)
-    series = comparison.series_of(Nosy, case, comparison.trainings(case))
+    series = comparison.series_of(Nosy, case, comparison.trainings(case), with_fitted=True)
     assert sorted(judged) == sorted(a.name for a in (*fitted, *scored))
     assert all(len(scores) == 1 for scores in (*series.fitted, *series.scored))
+
+
+def test_accounts_of_the_fit_streams_are_scored_only_if_asked(make_account: MakeAccount) -> None:
+    fitted = [make_account(n=1, name=f"{pool}{i}", pool=pool) for i in range(3) for pool in ("chat", "irc")]
+    scored = [make_account(n=1, name=f"new {pool}", pool=pool) for pool in ("chat", "irc")]
+    judged: list[str] = []
+
+    class Peer:
+        def fit(self, training: Training) -> None:
+            pass
+
+        def scores(self, account: Account) -> Floats:
+            judged.append(account.name)
+            return np.zeros(1)
+
+    case = comparison.case_of(fitted, scored)
+    assert comparison.series_of(Peer, case, comparison.trainings(case)).fitted == []
+    assert sorted(judged) == ["new chat", "new irc"]
 
 
 def test_an_attack_counts_from_when_it_begins(make_account: MakeAccount) -> None:

@@ -50,7 +50,7 @@ def test_the_tables_hold_every_archetype_stream_and_setting() -> None:
     for false_daily in (1.0, 3.0):
         delay = {"median": 90.0, "p90": 200.0}
         counted.by_seed.append({"delay": delay, "leaked": 0.25, "early": 0.0, "false_daily": false_daily})
-    text = detection.markdown({"default": counted}, {10.0: counted, 1.0: counted})
+    text = detection.markdown(detection.tables({"default": counted}, {10.0: counted, 1.0: counted}))
     assert "| extraction | sweep | 0.900  9/10  0.596-0.982 |" in text
     assert "| organic | all | 0.010  1/100  0.002-0.054 |" in text
     assert "| default | 2 | 90 / 200 | 0.250 | 0.0000 | 3.00 |" in text

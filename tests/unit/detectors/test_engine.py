@@ -644,3 +644,13 @@ def test_the_end_of_time_closes_nothing_of_an_erased_account_that_left_the_slab(
     engine.erase(0, "a", 1_000)
     engine.apply(0, stream_of({name: person(2, k, account=name) for k, name in enumerate("bcde")}))
     assert engine.close_all() == []
+
+
+@pytest.mark.parametrize(("knob", "extrapolated"), [(1.0, False), (0.4, True)])
+def test_an_alert_says_when_the_knob_lies_below_what_the_baseline_can_resolve(
+    baseline: Baseline, knob: float, extrapolated: bool
+) -> None:
+    # One account in 400 (its groups) at five days an account: 0.5 false findings for each 1,000 account-days.
+    (alert, *_) = findings_of(baseline, listed(300, 1), false_findings_per_1000_account_days=knob)
+    assert alert.evidences[0].data["knob_is_extrapolated"] is extrapolated
+    assert ("by extrapolation" in (alert.finding_info.desc or "")) is extrapolated

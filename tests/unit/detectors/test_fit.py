@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from detectors import rivals
 from detectors.account import FEATURES, F
 from detectors.baseline import Baseline
 from detectors.calibration import LEAST_ACCOUNTS
-from detectors.engine import Engine
+from detectors.engine import Engine, EngineOptions
 from detectors.fit import FitError, FitReport, fit, halves, kind_of, looks_of, population_mean
 from tests.made_up import (
     ENCODER,
@@ -19,6 +21,7 @@ from tests.made_up import (
     listed,
     near,
     person,
+    plain_baseline,
     population,
     random_codes,
     service,
@@ -26,6 +29,8 @@ from tests.made_up import (
 )
 
 HISTORY = population(64, 8, 8, requests=120)
+
+FIT_MODEL = fitting.fit_model
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +179,56 @@ def test_extraction_in_the_history_is_left_out_and_changes_little(fitted: FitRep
     assert {alert.account for alert in Engine(report.baseline).apply(0, stream_of(new))} == set(new)
 
 
+def test_it_does_not_depend_on_how_many_are_fitted_at_once(fitted: FitReport) -> None:
+    progress: list[tuple[str, float]] = []
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(3) as threads:
+        patch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
+        again = fit(HISTORY, ENCODER, run=threads.map, progress=lambda *step: progress.append(step))
+    assert again.baseline.to_bytes() == fitted.baseline.to_bytes()
+    stages = list(dict.fromkeys(stage for stage, _ in progress))
+    assert stages == ["statistics", "extraction streams", "suspects", "halves"]
+    for stage in stages:
+        shares = [share for named, share in progress if named == stage]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+
+def test_with_nobody_suspect_the_model_is_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[int] = []
+    monkeypatch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
+    monkeypatch.setattr(
+        fitting, "fit_model", lambda organic, *more: fits.append(len(organic)) or FIT_MODEL(organic, *more)
+    )
+    fit(HISTORY, ENCODER)
+    assert fits == [len(HISTORY)]
+
+
+def test_the_days_of_an_account_can_be_told(fitted: FitReport) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
+        told = fit(HISTORY, ENCODER, days_per_account=2.0 * fitted.baseline.days_per_account).baseline
+    assert told.days_per_account == 2.0 * fitted.baseline.days_per_account
+    assert told.model.tobytes() == fitted.baseline.model.tobytes()
+
+
+def test_another_baseline_judges_the_same_history(fitted: FitReport) -> None:
+    jumpy = plain_baseline()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "SYNTHETIC_STREAMS", 120)
+        before = fit(HISTORY, ENCODER, against=jumpy).before
+    assert fitted.before is None
+    assert before is not None
+    log = stream_of({f"{k}": events for k, events in enumerate(HISTORY)})
+    for knob in (100.0, 1.0):
+        engine = Engine(jumpy, EngineOptions(false_findings_per_1000_account_days=knob))
+        assert before.alerted(knob) == len({alert.account for alert in engine.apply(0, log)})
+    assert len(before.highest) == len(HISTORY)
+
+
 def test_a_stricter_knob_finds_fewer_made_up_lists_and_later(fitted: FitReport) -> None:
-    found = [fitted.found(knob) for knob in (30.0, 1.0, 0.01)]
+    found = [fitted.judged.found(knob) for knob in (30.0, 1.0, 0.01)]
     shares, requests = zip(*found, strict=True)
     assert sorted(shares, reverse=True) == list(shares)
     assert shares[0] > 0.9
     assert requests[0] <= requests[1]
-    assert fitted.found(1e-300)[0] == 0.0
+    assert fitted.judged.found(1e-300)[0] == 0.0

@@ -7,7 +7,7 @@ import pytest
 
 from detectors import rivals
 from detectors.account import FEATURES, F
-from detectors.logistic import fit_logistic, hats, scaled
+from detectors.logistic import _loss, fit_logistic, positions, scaled
 from tests.made_up import generator
 
 
@@ -24,13 +24,27 @@ def fitted(signs: dict[str, int], positive: np.ndarray, negative: np.ndarray) ->
     return fit_logistic(signs, positive, np.ones(len(positive)), negative, np.ones(len(negative)))
 
 
-def test_hats_are_a_partition_of_one_between_knots() -> None:
-    n = np.array([1.0, 16.0, 20.0, 24.0, 32.0, 500.0, 512.0, 1e6])
-    table = hats(n)
-    assert table.sum(axis=1) == pytest.approx(np.ones(len(n)))
-    assert table[1] == pytest.approx([1, 0, 0, 0, 0, 0])
-    assert table[-1] == pytest.approx([0, 0, 0, 0, 0, 1])
-    assert table[2, 0] == pytest.approx(1.0 - np.log2(20 / 16))
+def test_histories_lie_between_the_knots_by_the_logarithm_of_their_length() -> None:
+    found = positions(np.array([1.0, 16.0, 20.0, 32.0, 512.0, 1e6]))
+    assert found == pytest.approx([0.0, 0.0, np.log2(20 / 16), 1.0, rivals.KNOTS - 1, rivals.KNOTS - 1])
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    rng = generator(1)
+    design, table = rng.normal(size=(50, 3)), rng.normal(size=(3, rivals.KNOTS))
+    place = positions(rng.uniform(10.0, 600.0, 50))
+    knot = np.minimum(place.astype(np.int64), rivals.KNOTS - 2)
+    looks_as_they_are = (design, knot, place - knot, (rng.random(50) < 0.5).astype(float), rng.random(50))
+    gradient = np.zeros(table.shape)
+    value = _loss(*looks_as_they_are, table, gradient)
+    z = [d @ [np.interp(at, range(rivals.KNOTS), row) for row in table] for d, at in zip(design, place, strict=True)]
+    label, weight = looks_as_they_are[3:]
+    assert value == pytest.approx((weight * (np.logaddexp(0.0, z) - label * np.array(z))).sum())
+    for at in np.ndindex(table.shape):
+        step = np.zeros(table.shape)
+        step[at] = 1e-6
+        higher, lower = (_loss(*looks_as_they_are, table + s, np.zeros(table.shape)) for s in (step, -step))
+        assert gradient[at] == pytest.approx((higher - lower) / 2e-6, abs=1e-6)
 
 
 def test_a_known_direction_is_found_and_separates() -> None:
@@ -97,6 +111,7 @@ def test_the_compiled_logistic_is_the_fitted_one() -> None:
     model["weight"][0, pair] = weights
     for n in (3, 16, 50, 100, 400, 5000):
         x = looks(1, n, n, vn1=0.95, nearest_lag=6.5)
-        row = (hats(x[:, F["n"]]) @ weights)[0]
+        at = positions(x[:, F["n"]])[0]
+        row = [np.interp(at, range(rivals.KNOTS), column) for column in weights.T]
         expected = row[0] + sum(row[1 + F[name]] * scaled(x, name)[0] for name in ("vn1", "nearest_lag"))
         assert rivals.logistic(model[0], pair, x[0]) == pytest.approx(expected, rel=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,15 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from detectors.embedding import WORDLLAMA
+from detectors.events import EVENT_DTYPE
 from schemas.request import RequestLimits
-from streams.history import HistoryError, joined, read_history
+from streams import history as reading
+from streams import replay
+from streams.history import History, HistoryError, joined, read_history
+from streams.side_by_side import processes
 
 LIMITS = RequestLimits()
 TIME = 1_767_571_200_000
@@ -117,6 +123,92 @@ def test_several_files_are_read_in_order_and_named_by_their_hashes(texts: Path, 
     assert history.accounts["a0"]["time"][-1] == TIME + 100_000
     assert len(set(history.sha256)) == 2
     assert read(texts).sha256 == history.sha256[:1]
+
+
+def busy(path: Path, accounts: int, days: int, a_day: int = 6) -> Path:
+    """So many accounts that send so many prompts on each of so many days."""
+    at = {"prompt": "How do I prune a rose?"}
+    day_s = 86_400
+    with path.open("wb") as file:
+        for day in range(days):
+            for k in range(a_day):
+                for account in range(accounts):
+                    number = day * day_s + k * 60 + account % 60
+                    file.write(orjson.dumps(event(f"acct-{account}", number, **at)) + b"\n")
+    return path
+
+
+def same(one: History, other: History) -> bool:
+    """Whether two histories are the same to the bit."""
+    rows = [{name: events.tobytes() for name, events in history.accounts.items()} for history in (one, other)]
+    rest = [(h.encoder.hash, h.population, h.active, h.shortened, h.events, h.refused, h.sha256) for h in (one, other)]
+    return rows[0] == rows[1] and list(rows[0]) == list(rows[1]) and rest[0] == rest[1]
+
+
+def test_several_processes_read_the_same_history(texts: Path, tmp_path: Path) -> None:
+    more = busy(tmp_path / "more.jsonl", 30, 3, a_day=40)
+    with processes(2) as run:
+        several = read_history([texts, more], LIMITS, model=None, dimension=None, advance=lambda amount: None, run=run)
+    assert same(several, read(texts, more))
+    assert several.refused == {"clock": 1}
+
+
+def test_every_byte_is_read_three_times_and_told(texts: Path) -> None:
+    told: list[int] = []
+    read_history([texts], LIMITS, model=None, dimension=None, advance=told.append)
+    assert sum(told) == 3 * texts.stat().st_size
+
+
+def test_what_is_kept_does_not_grow_with_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "KEPT_REQUESTS", 24)
+    # Less at a time, so that short histories are many batches long.
+    monkeypatch.setattr(reading, "BATCH_RECORDS", 200)
+    monkeypatch.setattr(replay, "CHUNK_BYTES", 1 << 15)
+
+    def kept_and_peak(days: int) -> tuple[int, int]:
+        path = busy(tmp_path / f"{days}.jsonl", 40, days)
+        tracemalloc.start()
+        history = read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert history.events == 40 * 6 * days
+        assert history.days_per_account == days
+        assert history.account_days == 40 * days
+        assert history.days == days
+        assert history.shortened == (40 if days > 4 else 0)
+        return sum(rows.nbytes for rows in history.accounts.values()), peak
+
+    read(busy(tmp_path / "warm.jsonl", 40, 10))  # loads the text model
+    (kept, peak), (kept_of_ten, peak_of_ten) = kept_and_peak(10), kept_and_peak(100)
+    assert kept == kept_of_ten == 40 * 24 * EVENT_DTYPE.itemsize
+    assert peak_of_ten < 1.5 * peak
+
+
+def test_of_many_accounts_a_sample_is_kept_that_has_nothing_to_do_with_their_traffic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = busy(tmp_path / "many.jsonl", 900, 2, a_day=2)
+    whole = read(path)
+    monkeypatch.setattr(reading, "SAMPLED_ACCOUNTS", 200)
+    monkeypatch.setattr(reading, "KEPT_ACCOUNTS", 50)
+    sampled = read(path)
+    assert whole.population == len(whole.accounts) == 900
+    assert len(sampled.active) == 200
+    assert len(sampled.accounts) == 50
+    by_hash = sorted(whole.accounts, key=lambda name: xxh3_64_intdigest(name.encode()))
+    assert set(sampled.active) == set(by_hash[:200])
+    assert set(sampled.accounts) == set(by_hash[:50])
+    assert all(len(rows) == 4 for rows in sampled.accounts.values())
+    assert 0.75 * 900 < sampled.population < 1.25 * 900  # one standard deviation is 7 %
+    assert sampled.account_days == 2 * sampled.population
+    assert sampled.events == 3600
+
+
+def test_accounts_that_can_be_judged_are_kept_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "KEPT_ACCOUNTS", 3)
+    few = [event(f"few {k}", k, prompt="hello there") for k in range(40)]
+    many = [event(f"many {k % 3}", 100 + k, prompt=f"question {k}") for k in range(60)]
+    assert set(read(write(tmp_path / "e.jsonl", [*few, *many])).accounts) == {"many 0", "many 1", "many 2"}
 
 
 def test_no_batches_join_to_an_empty_one() -> None:

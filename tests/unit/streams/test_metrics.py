@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from detectors.drift import NEW_DAY
 from detectors.engine import EngineCounters
 from streams.app import build
 from streams.metrics import METRICS, Following, FollowingHistogram, Metrics, serve
@@ -104,3 +107,22 @@ def test_all_that_the_engine_counts_is_served(tmp_path: Path) -> None:
 def test_canaries_are_counted_from_0_where_there_are_any(tmp_path: Path, prefix: str, told: float | None) -> None:
     metrics = build(load_settings(store="memory", data_dir=tmp_path, canary_prefix=prefix)).metrics
     assert metrics.registry.get_sample_value("stillwatch_canary_findings_total", {"activity": "create"}) == told
+
+
+def test_a_population_that_is_off_is_logged_once_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    service = build(load_settings(store="memory", data_dir=tmp_path))
+    sample = service.metrics.registry.get_sample_value
+    service._watch_population()
+    assert sample("stillwatch_refit") == 0.0
+    assert sample("stillwatch_drift", {"count": "near_10"}) == 0.0
+    service.engine.watch.take(np.full(500, NEW_DAY | 0b10, np.uint8))  # all come as near as the knob at 10
+    with caplog.at_level(logging.WARNING, "streams"):
+        service._watch_population()
+        service._watch_population()
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["refit"]
+    for following, total in service._followed:
+        following.follow(total())
+    assert sample("stillwatch_refit") == 1.0
+    assert (sample("stillwatch_drift", {"count": "near_10"}) or 0.0) > 50.0
+    assert (sample("stillwatch_drift_calls_total", {"count": "near_10"}) or 0.0) >= 1.0
+    assert sample("stillwatch_beyond_people", {"statistic": "vn_recent"}) == 0.0

@@ -73,6 +73,14 @@ def test_planted_accounts_are_found_and_organic_ones_are_not(lines: list[bytes],
     assert summary.alerts == len(alerts)
 
 
+def test_a_replay_ends_with_what_the_population_watch_said(lines: list[bytes]) -> None:
+    assert replayed(b"\n".join(lines))[1].drift == []
+    wave = simulate(seed=12, organic=4, planted=12)
+    (line,) = replayed(b"\n".join(orjson.dumps(event) for event in wave.events))[1].drift
+    assert "times as often as the knob allows" in line
+    assert "if they are honest, refit" in line
+
+
 def test_batches_of_1_and_of_5000_give_equal_bytes(lines: list[bytes]) -> None:
     content = b"\n".join(lines[:6000])
     one_by_one, *_ = replayed(content, 1)
