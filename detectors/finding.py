@@ -55,7 +55,16 @@ EXPIRED = 3
 
 LATE = 4
 NOT_JUDGED = 5
-COUNTS = 6
+LOOKS = 6
+"""Index of the first of the counts of looks by surprise over threshold, one for each bucket of `SURPRISE_EDGES`."""
+
+SURPRISE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0)
+"""Upper bounds of the buckets; one more lies beyond the last."""
+
+SURPRISE_MILLIS = LOOKS + len(SURPRISE_EDGES) + 1
+"""Index of the sum of surprise over threshold, in thousandths."""
+
+COUNTS = SURPRISE_MILLIS + 1
 
 
 @kernel
@@ -189,6 +198,16 @@ def look(
 
 
 @kernel
+def count_look(counts: Vector, ratio: Scalar) -> None:
+    """Count a look at which the surprise was so many times the threshold."""
+    bucket = 0
+    while bucket < len(SURPRISE_EDGES) and ratio > SURPRISE_EDGES[bucket]:
+        bucket += 1
+    counts[LOOKS + bucket] += 1
+    counts[SURPRISE_MILLIS] += np.int64(1000.0 * ratio)
+
+
+@kernel
 def start_anew(slab: Vector, slot: Scalar, blank: Vector) -> None:
     """Forget an account that was long silent: it goes on as if its state had been deleted, so deletion changes nothing.
 
@@ -244,5 +263,7 @@ def run(
                 start_anew(slab, slot, blank)
                 counts[EXPIRED] += 1
         if account.step(row, event, scratch) and account.is_look(row["header"]["covered"]):
-            k += look(slab, slot, model, policy, time, i, changes, k, tally, marks)
+            written = look(slab, slot, model, policy, time, i, changes, k, tally, marks)
+            count_look(counts, changes[k]["surprise"] / policy["threshold"])
+            k += written
     return len(events), k

@@ -105,13 +105,18 @@ class Reporter:
         Share of organic accounts that may be found wrongly.
     threshold
         The surprise at which a finding opens.
+    canary_prefix
+        How names of accounts begin whose alerts are tests; empty for none.
     """
 
-    def __init__(self, baseline: Baseline, options_hash: str, allowed_share: float, threshold: float) -> None:
+    def __init__(
+        self, baseline: Baseline, options_hash: str, allowed_share: float, threshold: float, canary_prefix: str = ""
+    ) -> None:
         self._baseline = baseline
         self._options_hash = options_hash
         self._allowed_share = allowed_share
         self._threshold = threshold
+        self._canary_prefix = canary_prefix
         self._decision_hash = baseline.hash
         self._analytic = ocsf.Analytic(
             name="Model extraction from coverage and order of requests", uid="stillwatch.account", version=VERSION
@@ -122,6 +127,10 @@ class Reporter:
 
         `request_id` is the own id of the request that decided it, quoted except for a closing, which no request causes.
         """
+        alert = self._alert(change, name, request_id, partition)
+        return ocsf.as_test(alert) if self._canary_prefix and name.startswith(self._canary_prefix) else alert
+
+    def _alert(self, change: Any, name: str, request_id: str, partition: int) -> ocsf.Alert:
         row, x = change["row"], change["features"]
         episode = row["episode"]
         head = rivals.HEADS[int(change["head"])]

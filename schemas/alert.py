@@ -73,6 +73,19 @@ class Status(IntEnum):
     RESOLVED = 4
 
 
+class Verdict(IntEnum):
+    """OCSF's verdicts on a finding that are ours to give; all others are an analyst's."""
+
+    TEST = 6
+
+
+INCIDENT_PROFILE: Final = "incident"
+"""OCSF profile that verdicts belong to."""
+
+TEST_LABEL: Final = "test"
+TEST_HEADER: Final = "stillwatch-test"
+"""Header of a test's record, for what filters without reading values, such as Kafka Connect."""
+
 STATUS_OF_ACTIVITY: Final = {
     Activity.CREATE: Status.NEW,
     Activity.UPDATE: Status.IN_PROGRESS,
@@ -249,6 +262,7 @@ class Metadata(Ocsf, frozen=True, kw_only=True):
     sequence: int
     correlation_uid: str | UnsetType = UNSET
     labels: tuple[str, ...] | UnsetType = UNSET
+    profiles: tuple[str, ...] | UnsetType = UNSET
 
 
 class Alert(Ocsf, frozen=True, kw_only=True):
@@ -266,6 +280,8 @@ class Alert(Ocsf, frozen=True, kw_only=True):
         One line for a person: what, who, how much.
     count
         Requests of the account that the finding rests on.
+    verdict_id, verdict, is_alert
+        Of a test (`as_test`) "Test" and false; else absent and true.
     finding_info, anomaly_analyses, evidences, observables, metadata
         As OCSF defines them. `account_observable` makes the one observable that every alert must have.
     unmapped
@@ -293,6 +309,8 @@ class Alert(Ocsf, frozen=True, kw_only=True):
     status_id: Status | UnsetType = UNSET
     status: str = ""
     status_detail: str | UnsetType = UNSET
+    verdict_id: Verdict | UnsetType = UNSET
+    verdict: str | UnsetType = UNSET
     is_alert: bool = True
     message: str
     count: int | UnsetType = UNSET
@@ -332,9 +350,30 @@ class Alert(Ocsf, frozen=True, kw_only=True):
         return next(o.value for o in self.observables if o.type_id == ACCOUNT_OBSERVABLE)
 
     @property
+    def is_test(self) -> bool:
+        """Whether the alert is about an account of ours that tests whether extraction is found (`as_test`)."""
+        return self.verdict_id is not UNSET and self.verdict_id == Verdict.TEST
+
+    @property
     def cloudevents_type(self) -> str:
         """``stillwatch.finding.create``, ``.update`` or ``.close``."""
         return CLOUDEVENTS_TYPE_PREFIX + self.activity_id.name.lower()
+
+
+def as_test(alert: Alert) -> Alert:
+    """Return the alert marked as a test, in every way that OCSF has.
+
+    It is no alert (``is_alert``), its verdict is "Test", and its metadata bear the label ``test``, for whatever filters
+    by those alone.
+    """
+    return msgspec.structs.replace(
+        alert,
+        is_alert=False,
+        verdict_id=Verdict.TEST,
+        verdict=caption(Verdict.TEST),
+        message=f"{TEST_LABEL}: {alert.message}",
+        metadata=msgspec.structs.replace(alert.metadata, labels=(TEST_LABEL,), profiles=(INCIDENT_PROFILE,)),
+    )
 
 
 def account_observable(account: str) -> Observable:
@@ -380,7 +419,8 @@ def decode_alert(data: bytes) -> Alert:
 def cloudevents_headers(alert: Alert) -> list[tuple[str, bytes]]:
     """Return the Kafka headers that make the alert's record a CloudEvent in binary mode.
 
-    See the Kafka protocol binding, section 3.2 (https://github.com/cloudevents/spec, version 1.0.2).
+    See the Kafka protocol binding, section 3.2 (https://github.com/cloudevents/spec, version 1.0.2). A test has one
+    header more.
     """
     time = datetime.fromtimestamp(alert.time / 1000, UTC).isoformat(timespec="milliseconds")
     attributes = {
@@ -393,4 +433,5 @@ def cloudevents_headers(alert: Alert) -> list[tuple[str, bytes]]:
         "dataschema": OCSF_CLASS_URL,
     }
     headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
-    return [("content-type", CONTENT_TYPE), *headers]
+    test = [(TEST_HEADER, b"1")] if alert.is_test else []
+    return [("content-type", CONTENT_TYPE), *headers, *test]

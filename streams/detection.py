@@ -72,6 +72,7 @@ def make_engine(settings: Settings, baseline: Baseline, lookup: Callable[[int, b
         false_findings_per_1000_account_days=settings.false_findings_per_1000_account_days,
         finding_quiet_hours=settings.finding_quiet_hours,
         state_expiry_days=settings.state_expiry_days,
+        canary_prefix=settings.canary_prefix,
     )
     return Engine(baseline, options, lookup=lookup, capacity=settings.slab_rows)
 

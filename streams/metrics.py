@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from detectors.finding import SURPRISE_EDGES
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+RECOVERY_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+RECORDS = (1.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0)
+
 
 class Metric(NamedTuple):
-    """One line of the list: what Prometheus calls it, its kind, its unit, its labels, what it means."""
+    """One line of the list: what Prometheus calls it, its kind, its unit, its labels, what it means.
+
+    `buckets` are a histogram's upper bounds, in that unit.
+    """
 
     name: str
     kind: type[Counter | Gauge | Histogram]
     unit: str
     labels: tuple[str, ...]
     meaning: str
+    buckets: tuple[float, ...] = ()
 
 
 METRICS = {
@@ -61,7 +71,55 @@ METRICS = {
     "findings": Metric(
         "stillwatch_findings", Counter, "alerts", ("activity", "severity"), "Alerts raised, updated and closed."
     ),
+    "canary_findings": Metric(
+        "stillwatch_canary_findings",
+        Counter,
+        "alerts",
+        ("activity",),
+        "Alerts of canary accounts (`canary_prefix`), which `stillwatch_findings_total` leaves out.",
+    ),
+    "surprise": Metric(
+        "stillwatch_surprise_ratio",
+        Histogram,
+        "surprise over threshold",
+        (),
+        "Score at each look at an account, as a share of what opens a finding: from 1 on there is one.",
+        SURPRISE_EDGES,
+    ),
+    "batch_records": Metric(
+        "stillwatch_batch_records",
+        Histogram,
+        "records",
+        (),
+        "Records scored together: one fetch of a partition.",
+        RECORDS,
+    ),
     "lag": Metric("stillwatch_lag", Gauge, "records", (), "Records on our partitions that are not scored yet."),
+    "lag_seconds": Metric(
+        "stillwatch_lag_seconds",
+        Gauge,
+        "seconds",
+        (),
+        "Age of the oldest record on our partitions that is not scored yet, by its own timestamp; 0 when all are.",
+    ),
+    "partitions": Metric(
+        "stillwatch_partitions", Gauge, "partitions", (), "Partitions that this worker scores; 0 while it stands by."
+    ),
+    "assignments": Metric(
+        "stillwatch_assignments",
+        Counter,
+        "assignments",
+        (),
+        "Times that the group gave this worker partitions to score.",
+    ),
+    "recovery_seconds": Metric(
+        "stillwatch_recovery_seconds",
+        Histogram,
+        "seconds",
+        (),
+        "From partitions assigned to their states restored.",
+        RECOVERY_SECONDS,
+    ),
     "accounts": Metric("stillwatch_accounts", Gauge, "accounts", (), "Accounts with a state on this worker."),
     "accounts_ready": Metric(
         "stillwatch_accounts_ready", Gauge, "accounts", (), "Accounts held ready for scoring, at most slab_rows."
@@ -111,12 +169,24 @@ METRICS = {
         "Accounts whose state had seen more than there is of the requests topic (made anew, or its end was lost).",
     ),
     "checkpoint_seconds": Metric(
-        "stillwatch_checkpoint_seconds", Histogram, "seconds", (), "From snapshot to commit, of checkpoints that held."
+        "stillwatch_checkpoint_seconds",
+        Histogram,
+        "seconds",
+        (),
+        "From snapshot to commit, of checkpoints that held.",
+        SECONDS,
     ),
     "checkpoint_failures": Metric(
         "stillwatch_checkpoint_failures", Counter, "checkpoints", (), "Checkpoints that failed and are tried again."
     ),
     "state_bytes": Metric("stillwatch_state_bytes", Counter, "bytes", (), "States written to the state topic."),
+    "store_bytes": Metric(
+        "stillwatch_store_bytes",
+        Gauge,
+        "bytes",
+        (),
+        "States in the local store: their own length in memory, files and buffers of RocksDB on disk.",
+    ),
     "scoring_failures": Metric(
         "stillwatch_scoring_failures", Counter, "batches", (), "Batches whose scoring raised: a fault of stillwatch."
     ),
@@ -153,10 +223,9 @@ METRICS = {
         ("hash",),
         "When the loaded baseline was made (0: it does not say), with its decision hash.",
     ),
+    "build": Metric("stillwatch_build_info", Gauge, "always 1", ("version",), "The version of stillwatch that runs."),
 }
 """Every metric of the service. Prometheus adds `_total` to counters."""
-
-BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 REQUEST_SECONDS = 5.0
 """A client of the port that does not finish its request by then is cut off."""
@@ -174,7 +243,14 @@ class Metrics:
     dead_letters: Counter
     rekeyed: Counter
     findings: Counter
+    canary_findings: Counter
+    surprise: Histogram
+    batch_records: Histogram
     lag: Gauge
+    lag_seconds: Gauge
+    partitions: Gauge
+    assignments: Counter
+    recovery_seconds: Histogram
     accounts: Gauge
     accounts_ready: Gauge
     evictions: Counter
@@ -188,6 +264,7 @@ class Metrics:
     checkpoint_seconds: Histogram
     checkpoint_failures: Counter
     state_bytes: Counter
+    store_bytes: Gauge
     scoring_failures: Counter
     ready: Gauge
     refit: Gauge
@@ -195,11 +272,12 @@ class Metrics:
     drift_calls: Counter
     beyond: Gauge
     baseline: Gauge
+    build: Gauge
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         for attribute, metric in METRICS.items():
-            extra: dict[str, Any] = {"buckets": BUCKETS_SECONDS} if metric.kind is Histogram else {}
+            extra: dict[str, Any] = {"buckets": metric.buckets} if metric.kind is Histogram else {}
             meaning = f"{metric.meaning} Unit: {metric.unit}."
             made = metric.kind(metric.name, meaning, metric.labels, registry=self.registry, **extra)
             setattr(self, attribute, made)
@@ -228,6 +306,29 @@ class Following:
         if total > self._seen:
             self._counter.inc(total - self._seen)
             self._seen = total
+
+
+class FollowingHistogram:
+    """Feeds a histogram from running totals that somebody else keeps: one for each bucket, and the sum of all values.
+
+    >>> metrics = Metrics()
+    >>> following = FollowingHistogram(metrics.surprise)
+    >>> following.follow([2] + [0] * 14, 0.1); following.follow([2, 1] + [0] * 13, 0.3)
+    >>> metrics.registry.get_sample_value("stillwatch_surprise_ratio_count")
+    3.0
+    """
+
+    def __init__(self, histogram: Histogram) -> None:
+        # Its own way in, `observe`, takes a value at a time.
+        self._buckets, self._sum = histogram._buckets, histogram._sum
+        self._seen, self._seen_sum = [0] * len(self._buckets), 0.0
+
+    def follow(self, totals: Sequence[int], total: float) -> None:
+        """The totals now, of the bucket beyond the last bound as well; they never fall."""
+        for bucket, seen, now in zip(self._buckets, self._seen, totals, strict=True):
+            bucket.inc(now - seen)
+        self._sum.inc(total - self._seen_sum)
+        self._seen, self._seen_sum = list(totals), total
 
 
 def serve(

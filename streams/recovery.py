@@ -31,6 +31,8 @@ class BatchRecovery(Recovery):
     last_progress_at = 0.0
     """When (monotonic) a record of a changelog was last taken over."""
 
+    _began_at: float | None = None
+
     def apply(self, tp: TP, fetched: Fetched) -> None:
         """Take over fetched records of a changelog partition. Called by the consumer's loop; does not wait."""
         if tp not in self.active_tps:
@@ -79,6 +81,8 @@ class BatchRecovery(Recovery):
         """Why overridden: the end signal of the last recovery, still set, would end this one with an empty table."""
         super()._set_recovery_started()
         self.signal_recovery_end.clear()
+        if self._began_at is None:  # one that a rebalance cuts off goes on in the next
+            self._began_at = monotonic()
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -137,6 +141,9 @@ class BatchRecovery(Recovery):
         if self.app.consumer_generation_id != generation_id:
             return
         self.completed.set()
+        if sources and self._began_at is not None:
+            self.app.metrics.recovery_seconds.observe(monotonic() - self._began_at)
+        self._began_at = None
         self.app.flow_control.resume()
         consumer.resume_partitions(sources)
         consumer.resume_flow()

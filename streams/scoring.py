@@ -56,8 +56,11 @@ class Outputs:
     def alert(self, alert: Alert) -> Outgoing:
         """An alert under the key of its account."""
         key = alert.account.encode()
-        activity, severity = Activity(alert.activity_id).name.lower(), alert.severity.lower()
-        self._metrics.findings.labels(activity=activity, severity=severity).inc()
+        activity = Activity(alert.activity_id).name.lower()
+        if alert.is_test:
+            self._metrics.canary_findings.labels(activity=activity).inc()
+        else:
+            self._metrics.findings.labels(activity=activity, severity=alert.severity.lower()).inc()
         topic = self._names.alerts
         return Outgoing(topic, self._partitions(topic, key), key, encode_alert(alert), cloudevents_headers(alert))
 
@@ -170,6 +173,7 @@ class Scorer:
         self._fatal = fatal
         self._settle_seconds = settle_seconds
         self._next: dict[TP, int | None] = {}
+        self._scored_at: dict[TP, float] = {}
         self._accepted_gaps: dict[TP, tuple[int, int]] = {}
         self._one_by_one: dict[TP, int] = {}
         self._refused: dict[TP, set[int]] = defaultdict(set)
@@ -189,6 +193,7 @@ class Scorer:
             self._begin(tp, offset, ends.get(tp))
         self.ready = True
         self.last_progress_at = monotonic()
+        self._metrics.assignments.inc()
         log.info("ready", extra={"partitions": len(committed)})
 
     async def settle(self) -> None:
@@ -214,6 +219,10 @@ class Scorer:
     def positions(self) -> dict[TP, int | None]:
         """Next offset to score of each partition that is ours."""
         return dict(self._next)
+
+    def scored_at(self) -> dict[TP, float]:
+        """Timestamp (epoch seconds) of the last record that was scored of each partition, where it has one."""
+        return dict(self._scored_at)
 
     def _begin(self, tp: TP, committed: int | None, end: int | None) -> None:
         """Begin with a partition at its committed offset, or wherever the consumer does when the log is shorter."""
@@ -241,7 +250,7 @@ class Scorer:
     def _forget(self, tp: TP) -> None:
         self._engine.drop(tp.partition)
         self._checkpoint.disown(tp.partition)
-        for memory in (self._next, self._accepted_gaps, self._one_by_one, self._refused):
+        for memory in (self._next, self._scored_at, self._accepted_gaps, self._one_by_one, self._refused):
             memory.pop(tp, None)
 
     # --- scoring
@@ -370,11 +379,15 @@ class Scorer:
         for alert in alerts:
             log.info(
                 "finding",
-                extra={"account": alert.account, "activity": alert.activity_name, "severity": alert.severity},
+                extra={"account": alert.account, "activity": alert.activity_name, "severity": alert.severity}
+                | ({"test": True} if alert.is_test else {}),
             )
 
     def _hand_on(self, tp: TP, records: Sequence[Any], events: int, outputs: list[Outgoing]) -> None:
         self._metrics.records.inc(len(records))
+        self._metrics.batch_records.observe(len(records))
+        if records[-1].timestamp >= 0:
+            self._scored_at[tp] = records[-1].timestamp / 1000.0
         self._next[tp] = records[-1].offset + 1
         self._checkpoint.scored(tp.partition, records[-1].offset + 1, max(events, 1), outputs)
         self.last_progress_at = monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -15,13 +16,15 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 
+from schemas.version import VERSION
 from streams import logs
 from streams.checkpoint import Checkpoint
 from streams.credentials import CredentialFiles
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
 from streams.housekeeping import Housekeeping
-from streams.metrics import Following, Metrics
+from streams.lag import Lag, LagWatch
+from streams.metrics import Following, FollowingHistogram, Metrics
 from streams.recovery import BatchRecovery, BatchTableManager
 from streams.scoring import Outputs, Scorer
 from streams.settings import Settings
@@ -77,6 +80,7 @@ class Service(faust.App):
         self.stop_worker: Callable[[], None] = _no_worker
         self._credentials = CredentialFiles(settings.credential_files)
         self._partitions = Partitioner()
+        self._lag_watch = LagWatch()
         self._progress_at = monotonic()
         super().__init__(
             settings.group_id,
@@ -127,7 +131,11 @@ class Service(faust.App):
             fatal=self.fatal,
             settle_seconds=settle_seconds,
         )
+        if settings.canary_prefix:
+            metrics.canary_findings.labels(activity="create")  # at 0, so that its standing still can be noticed
+        metrics.build.labels(version=VERSION).set(1)
         metrics.baseline.labels(hash=baseline.hash).set(_epoch_seconds(baseline.provenance.made_at))
+        self._surprise = FollowingHistogram(metrics.surprise)
         counters = self.engine.counters
         self._followed: list[tuple[Following, Callable[[], int]]] = [
             (Following(metrics.scored), lambda: counters.events),
@@ -213,8 +221,11 @@ class Service(faust.App):
         """
         for following, total in self._followed:
             following.follow(total())
+        self._surprise.follow(self.engine.looks.by_ratio, self.engine.looks.total_ratio)
+        self.metrics.partitions.set(len(self.scorer.positions()))
         self._watch_population()
         self.metrics.accounts.set(self.store.accounts())
+        self.metrics.store_bytes.set(self.store.bytes_held())
         self.metrics.accounts_ready.set(self.engine.accounts)
         self.metrics.ready.set(self.is_ready())
         try:
@@ -223,8 +234,9 @@ class Service(faust.App):
             # An error in a timer would end the worker; and brokers that do not answer are no progress.
             log.debug("the brokers do not say how far behind we are: %s", type(error).__name__)
             return
-        self.metrics.lag.set(lag)
-        idle = lag == 0 and self.is_ready() and not self.checkpoint.due()
+        self.metrics.lag.set(lag.records)
+        self.metrics.lag_seconds.set(lag.seconds)
+        idle = lag.records == 0 and self.is_ready() and not self.checkpoint.due()
         without_partitions = not self.consumer.assignment() and not self.rebalancing
         if idle or without_partitions:
             self._progress_at = monotonic()
@@ -247,16 +259,14 @@ class Service(faust.App):
         for statistic, share in watch.beyond().items():
             metrics.beyond.labels(statistic=statistic).set(share)
 
-    async def _lag(self) -> int:
+    async def _lag(self) -> Lag:
         positions = self.scorer.positions()
-        if not positions:
-            return 0
-        ends = await self.consumer.highwaters(*positions)
-        lag = 0
+        ends = await self.consumer.highwaters(*positions) if positions else {}
+        behind = {}
         for tp, next_offset in positions.items():
             passed = await self.group_consumer.passed(tp, next_offset or 0)
-            lag += max(0, (ends.get(tp) or 0) - passed)
-        return lag
+            behind[tp] = max(0, (ends.get(tp) or 0) - passed)
+        return self._lag_watch.look(behind, self.scorer.scored_at(), time.time())
 
     def progress_at(self) -> float:
         """When (monotonic) this worker last got anywhere: scored, saved, restored, or had nothing to do."""

@@ -124,6 +124,12 @@ class Settings(BaseSettings):
         le=3650,
         description="An account silent for so long (event time) starts anew; after twice as long its state is deleted.",
     )
+    canary_prefix: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9._:/-]{8,150})?$",
+        description="Accounts whose name begins so are tests of yours (`stillwatch canary`), marked as such in alerts. "
+        "Choose what your gateway gives no customer; empty: none.",
+    )
     embedding_model: str | None = Field(
         None, description="Meant by records with an embedding and no `embedding_model`; the baseline's when absent."
     )

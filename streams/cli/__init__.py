@@ -12,7 +12,21 @@ from typing import NoReturn
 
 import typer
 
-from streams.cli import alerts, config, demo, explain, fit, forget, produce, replay, schema, simulate, topics, worker
+from streams.cli import (
+    alerts,
+    canary,
+    config,
+    demo,
+    explain,
+    fit,
+    forget,
+    produce,
+    replay,
+    schema,
+    simulate,
+    topics,
+    worker,
+)
 from streams.cli.failures import ListedCommands, run_guarded
 from streams.exit_codes import MEANINGS
 
@@ -39,6 +53,7 @@ app.command("fit")(fit.fit)
 app.command("explain")(explain.explain)
 app.add_typer(topics.app, name="topics")
 app.command("forget")(forget.forget)
+app.command("canary")(canary.canary)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import UNSET
 from rich.text import Text
 
-from schemas.alert import Activity, Alert, Severity
+from schemas.alert import TEST_LABEL, Activity, Alert, Severity
 from streams.cli.terminal import plain, safe, when
 
 _STYLES = {
@@ -32,6 +32,7 @@ def header() -> Text:
 def rows(alert: Alert) -> Iterator[Text]:
     """An alert as lines of a terminal: account, severity, what happened, after how many requests, since when, why."""
     requests = "?" if alert.count is UNSET else str(alert.count)
+    style = "cyan" if alert.is_test else _STYLES.get(Severity(alert.severity_id), "")
     line = _COLUMNS.format(
         when(alert.time),
         safe(alert.account, 28),
@@ -40,12 +41,13 @@ def rows(alert: Alert) -> Iterator[Text]:
         requests,
         when(alert.finding_info.first_seen_time),
     )
-    yield plain(line, _STYLES.get(Severity(alert.severity_id), ""))
+    yield plain(line, style)
     for part in textwrap.wrap(safe(_why(alert), MAX_WHY_CHARACTERS), WHY_WIDTH - len(_INDENT)):
         yield plain(_INDENT + part, "dim")
 
 
 def _why(alert: Alert) -> str:
     """The message without what the columns say already."""
-    _, colon, reasons = alert.message.partition(": ")
-    return reasons if colon else alert.message
+    test = f"{TEST_LABEL}: " if alert.is_test else ""
+    _, colon, reasons = alert.message.removeprefix(test).partition(": ")
+    return test + (reasons if colon else alert.message.removeprefix(test))

@@ -30,6 +30,9 @@ show in the list of processes."""
 DETECTION = ("baseline_file", "false_findings_per_1000_account_days", "finding_quiet_hours", "state_expiry_days")
 """Settings that change which findings there are."""
 
+MARKING = ("canary_prefix",)
+"""Settings that change how findings are marked."""
+
 READING = ("embedding_model", "max_record_bytes", "max_clock_skew_hours")
 """Settings that change which records can be read."""
 

@@ -24,7 +24,7 @@ from rich.progress import (
 
 from streams.cli.failures import BrokerError, broker_error
 from streams.cli.files import STANDARD, keep_apart, open_input, open_output
-from streams.cli.options import CONNECTION, DETECTION, READING, files_named, takes_settings
+from streams.cli.options import CONNECTION, DETECTION, MARKING, READING, files_named, takes_settings
 from streams.cli.terminal import ERR, plain, progress_bar
 from streams.cli.times import HELP, moment
 from streams.partition_choice import PartitionChoice, partition_choice
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streams.replay import Replay, Summary
 
 
-@takes_settings(*DETECTION, *READING, "max_accounts", *CONNECTION)
+@takes_settings(*DETECTION, *MARKING, *READING, "max_accounts", *CONNECTION)
 def replay(
     settings: Settings,
     file: Annotated[

@@ -18,6 +18,7 @@ from streams.logs import FAUST
 from streams.stores.newer import Erasures, Forgotten, Overwritten, newest
 
 ESTIMATED_KEYS = "rocksdb.estimate-num-keys"
+SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 
 
 CORRUPTION = "Corruption"
@@ -67,6 +68,11 @@ class RocksStore(rocksdb.Store):
         with self._failing():
             estimates = [database.property_int_value(ESTIMATED_KEYS) or 0 for database in self._dbs.values()]
         return sum(max(0, estimate - 1) for estimate in estimates)
+
+    def bytes_held(self) -> int:
+        """Size of the files and of what is not in them yet."""
+        with self._failing():
+            return sum(database.property_int_value(size) or 0 for database in self._dbs.values() for size in SIZES)
 
     def raw_get(self, partition: int, account: bytes) -> bytes | None:
         """Envelope of an account of a partition."""

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Run
 Simulated = tuple[Path, dict[str, dict[str, object]]]
 
 COMMANDS = (
-    *("demo", "worker", "alerts", "produce", "simulate", "replay", "fit", "explain", "schema", "config"),
+    *("demo", "worker", "alerts", "produce", "simulate", "replay", "fit", "explain", "canary", "schema", "config"),
     *("topics create", "topics check"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -126,6 +127,42 @@ def test_ctrl_c_ends_a_producer_that_waits_for_its_pipe_and_what_came_is_sent(
         producing.send_signal(signal.SIGINT)
         assert producing.wait(30) == 130
     assert "1 records, 1 requests scored" in stillwatch("replay", "--topic", f"{topic_prefix}requests").stderr
+
+
+def test_a_canary_is_found_marked_and_forgotten_and_silence_is_told(
+    stillwatch: Run, started: Started, environment: dict[str, str]
+) -> None:
+    environment["STILLWATCH_CANARY_PREFIX"] = "canary-5d1f0c-"
+    stillwatch("topics", "create")
+    with started("worker"):
+        text = stillwatch("canary").stdout
+        assert re.search(
+            r"canary-5d1f0c-\S+ found \d+\.\d s after it was sent, at its request \d+; marked as a test", text
+        )
+        (opened,) = [a for a in map(orjson.loads, stillwatch("alerts", "--json").stdout.splitlines()) if is_opening(a)]
+        name = opened["observables"][0]["value"]
+        assert name in text
+        assert opened["verdict"] == "Test"
+        replayed = stillwatch("replay", "--topic", f"{environment['STILLWATCH_TOPIC_PREFIX']}requests").stdout
+        (again,) = [a for a in map(orjson.loads, replayed.splitlines()) if is_opening(a)]
+        assert again == opened
+    silent = stillwatch("canary", "--wait", 2, code=1).stderr
+    assert "was not found" in silent
+    assert "is not forgotten yet" in silent
+    environment["STILLWATCH_CANARY_PREFIX"] = ""
+    assert "canary_prefix is not set" in stillwatch("canary", code=2).stderr
+
+
+def test_a_canary_of_which_the_workers_know_nothing_is_no_test(
+    stillwatch: Run, started: Started, environment: dict[str, str]
+) -> None:
+    stillwatch("topics", "create")
+    with started("worker"):
+        assert "not marked as a test" in stillwatch("canary", "--canary-prefix", "canary-5d1f0c-", code=1).stderr
+
+
+def is_opening(alert: dict[str, Any]) -> bool:
+    return bool(alert["activity_id"] == 1)
 
 
 def test_what_is_no_alert_on_the_topic_is_passed_over_with_a_word(

@@ -36,6 +36,9 @@
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int (.Values.autoscaling.maxReplicas | default .Values.topics.partitions))) -}}
 {{- fail "\n\nautoscaling.minReplicas is more than the most there may be (autoscaling.maxReplicas, else topics.partitions)\n" -}}
 {{- end -}}
+{{- if and .Values.canary.enabled (not (include "stillwatch.setting" (list . "canary_prefix" ""))) -}}
+{{- fail "\n\ncanary.enabled needs settings.canary_prefix: how the names of its accounts begin, which your gateway gives no customer, such as canary-5d1f0c-\n" -}}
+{{- end -}}
 {{- if and .Values.strimzi.enabled (not .Values.strimzi.cluster) -}}
 {{- fail "\n\nstrimzi.enabled needs strimzi.cluster: the name of the Kafka resource\n" -}}
 {{- end -}}

@@ -33,7 +33,7 @@ from tests.unit.deploy.manifests import of_kind, render
 PREFIX = "guarded."
 GROUP = "guarded-workers"
 TOPICS = TopicNames.of(load_settings(topic_prefix=PREFIX))
-ROLES = ("worker", "gateway", "analyst", "deadLetters", "replay")
+ROLES = ("worker", "gateway", "analyst", "deadLetters", "replay", "canary")
 USERS = {role: f"the-{role.lower()}" for role in ROLES}
 WAIT_SECONDS = 30
 
@@ -80,12 +80,16 @@ def test_each_user_can_do_their_work(guarded: GuardedBroker, command: Command, e
 
     worker_settings = settings("worker")
     assert command(worker_settings, "topics", "check").code == 0
-    worker = Worker(tmp_path, worker_settings | {"instance_id": "pod-0"})
+    prefix = {"canary_prefix": "canary-5d1f0c-"}
+    worker = Worker(tmp_path, worker_settings | {"instance_id": "pod-0"} | prefix)
     try:
         asyncio.run(wait_done(guarded.broker.bootstrap, GROUP, TOPICS.requests, 60, worker))
         account = orjson.loads(lines[0])["account"]
         forgotten = command(worker_settings, "forget", account)
         assert (forgotten.code, forgotten.err) == (0, "")
+        canary = command(settings("canary") | prefix, "canary")
+        assert (canary.code, canary.err) == (0, ""), "found, and forgotten"
+        assert worker.metric("stillwatch_canary_findings_total") >= 1
         assert worker.metric("stillwatch_rekeyed_records_total") == 1
         assert worker.stop() == 0
     finally:
@@ -94,8 +98,8 @@ def test_each_user_can_do_their_work(guarded: GuardedBroker, command: Command, e
     assert "WARNING" not in worker.log
 
     alerts = command(settings("analyst"), "alerts", "--json").out.splitlines()
-    assert len(alerts) >= 2
-    replayed = command(settings("replay"), "replay", "--topic", TOPICS.requests, "--no-close")
+    assert len(alerts) >= 3
+    replayed = command(settings("replay") | prefix, "replay", "--topic", TOPICS.requests, "--no-close")
     assert len(replayed.out.splitlines()) == len(alerts)
     for role, topic, group, count in (
         ("analyst", TOPICS.alerts, f"{GROUP}-alerts-siem", len(alerts)),
@@ -196,16 +200,17 @@ class Attempt(NamedTuple):
 
 
 def attempts() -> Iterator[Attempt]:
-    may_write = {"worker": set(TOPICS), "gateway": {TOPICS.requests}}
+    may_write = {"worker": set(TOPICS), "gateway": {TOPICS.requests}, "canary": {TOPICS.requests}}
     may_read = {
         "worker": {TOPICS.requests, TOPICS.state}, "analyst": {TOPICS.alerts}, "deadLetters": {TOPICS.dead_letters},
-        "replay": {TOPICS.requests},
+        "replay": {TOPICS.requests}, "canary": {TOPICS.alerts, TOPICS.state},
     }  # fmt: skip
     for role in ROLES:
         yield from (Attempt(role, writes, topic) for topic in TOPICS if topic not in may_write.get(role, ()))
         yield from (Attempt(role, reads, topic) for topic in TOPICS if topic not in may_read.get(role, ()))
         yield from (Attempt(role, administers, what) for what in ("create", "delete", "alter"))
-        yield Attempt(role, joins, GROUP if role != "worker" else f"{GROUP}-alerts-siem")
+        # The canary may see how far the workers' group is, which is all that `joins` asks for.
+        yield Attempt(role, joins, GROUP if role not in ("worker", "canary") else f"{GROUP}-alerts-siem")
 
 
 REFUSED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)

@@ -63,6 +63,34 @@ async def test_a_worker_alerts_commits_and_goes_on_after_a_restart(
     assert dict(alerts[0].headers)["ce_type"] == b"stillwatch.finding.create"
 
 
+async def test_metrics_tell_how_far_a_worker_is_and_what_it_holds(
+    kafka: str, topics: TopicNames, topic_prefix: str, start: Start
+) -> None:
+    events = simulate(seed=3, days=4, organic=6, planted=2).events
+    await send(kafka, topics.requests, [Request(e["account"].encode(), orjson.dumps(e)) for e in events])
+    worker = start(store="rocksdict", max_batch_records=1)
+    worker.wait_ready()
+    wait_until(lambda: worker.metric("stillwatch_lag_seconds") > 0, 30, worker)
+    assert worker.metric("stillwatch_lag") > 0
+    await wait_done(kafka, topic_prefix, topics.requests, 90, worker)
+    wait_until(lambda: worker.metric("stillwatch_surprise_ratio_sum") > 0, 10, worker)
+    wait_until(lambda: worker.metric("stillwatch_lag") == worker.metric("stillwatch_lag_seconds") == 0, 10, worker)
+
+    assert worker.metric("stillwatch_batch_records_count") == worker.metric("stillwatch_records_total") == len(events)
+    looks = worker.metric("stillwatch_surprise_ratio_count")
+    below = [
+        line
+        for line in worker.get("/metrics")[1].splitlines()
+        if line.startswith('stillwatch_surprise_ratio_bucket{le="1.0"}')
+    ]
+    assert 0 < float(below[0].rpartition(" ")[2]) < looks, "the planted accounts passed the threshold, others did not"
+    assert worker.metric("stillwatch_partitions") == PARTITIONS
+    assert worker.metric("stillwatch_assignments_total") >= 1
+    assert worker.metric("stillwatch_recovery_seconds_count") >= 1
+    assert worker.metric("stillwatch_store_bytes") > 8 * 1000
+    assert worker.metric("stillwatch_build_info") == 1
+
+
 @pytest.mark.parametrize("content", ["original", "redacted"])
 async def test_what_cannot_be_scored_is_kept_with_its_reason(
     kafka: str, topics: TopicNames, topic_prefix: str, start: Start, content: str

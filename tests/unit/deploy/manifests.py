@@ -70,8 +70,10 @@ def one(objects: Sequence[Object], kind: str, name: str | None = None) -> Object
 def pod_specs(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
     """Name and spec of each object's pods."""
     for found in objects:
-        if "template" in found.get("spec", {}):
-            yield f"{found['kind']} {found['metadata']['name']}", found["spec"]["template"]["spec"]
+        spec = found.get("spec", {})
+        spec = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
+        if "template" in spec:
+            yield f"{found['kind']} {found['metadata']['name']}", spec["template"]["spec"]
 
 
 def environment(container: Object) -> dict[str, Any]:
@@ -115,8 +117,14 @@ EVERYTHING: dict[str, Any] = {
         "dashboard": {"enabled": True},
     },
     "replay": {"enabled": True, "since": "2d", "claim": "replays"},
+    "canary": {"enabled": True},
     "baseline": {"content": "{}"},
-    "settings": {"slab_rows": 1_000_000, "account_ids": "hashed", "checkpoint_interval_seconds": 0.5},
+    "settings": {
+        "canary_prefix": "canary-5d1f0c-",
+        "slab_rows": 1_000_000,
+        "account_ids": "hashed",
+        "checkpoint_interval_seconds": 0.5,
+    },
     "accountHashKeySecret": {"name": "account-hash"},
     "antiAffinity": True,
     "priorityClassName": "high",

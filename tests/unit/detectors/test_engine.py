@@ -11,7 +11,7 @@ import orjson
 import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from detectors import account, state
+from detectors import account, finding, state
 from detectors.account import FEATURES
 from detectors.baseline import Baseline
 from detectors.engine import Engine, EngineOptions
@@ -70,6 +70,25 @@ def test_a_list_is_found_and_organic_accounts_are_not(baseline: Baseline) -> Non
     accounts |= {"heartbeat": events_of(np.ones((500, WORDS), np.uint64), clock_times(500, generator(1)), account="h")}
     alerts = Engine(baseline).apply(0, stream_of(accounts))
     assert {alert.account for alert in alerts} == {f"list {k}" for k in range(4)}
+
+
+def test_looks_are_told_by_how_near_they_came_to_a_finding(baseline: Baseline) -> None:
+    engine = Engine(baseline)
+    engine.apply(0, stream_of({"person": person(160, 5)}))
+    below = list(engine.looks.by_ratio)
+    edge = finding.SURPRISE_EDGES.index(1.0) + 1
+    assert sum(below[:edge]) == sum(below) > 0
+    before = len(engine.apply(0, alone(listed(120, 6), "list")))
+    assert before > 0
+    assert sum(engine.looks.by_ratio[edge:]) > 0
+    looks = sum(engine.looks.by_ratio)
+    # Not more than the ratios' upper bounds allow, and not less than the lower ones.
+    ends = (0.0, *finding.SURPRISE_EDGES)
+    assert sum(n * low for n, low in zip(engine.looks.by_ratio, ends, strict=True)) - 0.001 * looks <= (
+        engine.looks.total_ratio
+    )
+    engine.apply(0, alone(listed(120, 6), "list"))
+    assert sum(engine.looks.by_ratio) == looks, "what is fenced off is not looked at"
 
 
 def test_a_list_is_found_although_most_requests_fail(baseline: Baseline) -> None:

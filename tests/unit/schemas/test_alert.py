@@ -70,6 +70,26 @@ def test_every_step_of_a_finding_is_valid_against_the_published_schema(
     validator.validate(orjson.loads(a.encode_alert(make_alert(activity_id=activity))))
 
 
+@pytest.mark.parametrize("activity", list(a.Activity))
+def test_a_marked_test_is_valid_with_the_profile_that_it_names(activity: a.Activity) -> None:
+    marked = orjson.loads(a.encode_alert(a.as_test(make_alert(activity_id=activity))))
+    assert marked["metadata"]["profiles"] == ["incident"]
+    schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(version=a.OCSF_VERSION)).get_class_schema(
+        "detection_finding", profiles=marked["metadata"]["profiles"]
+    )
+    jsonschema_rs.validator_for(schema).validate(marked)
+    assert (marked["verdict_id"], marked["verdict"], marked["is_alert"]) == (6, "Test", False)
+    assert marked["metadata"]["labels"] == ["test"]
+
+
+def test_a_mark_can_be_read_back_and_no_other_alert_has_one() -> None:
+    alert = make_alert()
+    marked = a.decode_alert(a.encode_alert(a.as_test(alert)))
+    assert (marked.is_test, alert.is_test, a.decode_alert(a.encode_alert(alert)).is_test) == (True, False, False)
+    assert b"verdict" not in a.encode_alert(alert)
+    assert a.cloudevents_headers(marked) == [*a.cloudevents_headers(alert), ("stillwatch-test", b"1")]
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

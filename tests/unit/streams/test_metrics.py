@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from detectors.drift import NEW_DAY
 from detectors.engine import EngineCounters
 from streams.app import build
-from streams.metrics import METRICS, Following, Metrics, serve
+from streams.metrics import METRICS, Following, FollowingHistogram, Metrics, serve
 from streams.settings import load_settings
 
 
@@ -42,6 +42,19 @@ def test_a_total_kept_elsewhere_is_followed_and_never_falls() -> None:
     for total in (2, 2, 5, 1, 6):
         following.follow(total)
     assert metrics.registry.get_sample_value("stillwatch_forgotten_accounts_total") == 6
+
+
+def test_looks_counted_elsewhere_become_a_histogram() -> None:
+    metrics = Metrics()
+    following = FollowingHistogram(metrics.surprise)
+    edges = METRICS["surprise"].buckets
+    following.follow([5, 0, 1] + [0] * (len(edges) - 2), 1.0)
+    following.follow([5, 0, 2] + [0] * (len(edges) - 3) + [4], 13.5)
+    told = metrics.registry.get_sample_value
+    assert told("stillwatch_surprise_ratio_bucket", {"le": str(edges[1])}) == 5
+    assert told("stillwatch_surprise_ratio_bucket", {"le": str(edges[2])}) == 7
+    assert told("stillwatch_surprise_ratio_bucket", {"le": "+Inf"}) == 11
+    assert told("stillwatch_surprise_ratio_sum") == 13.5
 
 
 @dataclass
@@ -88,6 +101,12 @@ def test_all_that_the_engine_counts_is_served(tmp_path: Path) -> None:
     # Every account that is seen for the first time starts cold: that is no event of note.
     for name in {counter.name for counter in fields(EngineCounters)} - {"cold_starts"}:
         assert f"{getattr(service.engine.counters, name)}.0" in told, name
+
+
+@pytest.mark.parametrize(("prefix", "told"), [("canary-5d1f0c-", 0.0), ("", None)])
+def test_canaries_are_counted_from_0_where_there_are_any(tmp_path: Path, prefix: str, told: float | None) -> None:
+    metrics = build(load_settings(store="memory", data_dir=tmp_path, canary_prefix=prefix)).metrics
+    assert metrics.registry.get_sample_value("stillwatch_canary_findings_total", {"activity": "create"}) == told
 
 
 def test_a_population_that_is_off_is_logged_once_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,20 @@ def test_the_longest_idle_are_forgotten_and_handed_out_for_deletion(store: Memor
     assert store.take_forgotten(0) == {}
 
 
+async def test_memory_knows_how_many_bytes_of_states_it_holds(store: MemoryStore) -> None:
+    def held() -> int:
+        return sum(map(len, store.data.values()))
+
+    for number in range(5):
+        store.raw_write(number % 2, {b"%d" % number: state_at(number)}, None)
+        assert store.bytes_held() == held() > 0
+    store.raw_write(0, {b"4": state_at(9) + b"longer", b"2": None, b"unknown": None}, None)
+    assert store.bytes_held() == held()
+    await store.on_recovery_completed({TP("state", 0)}, set())
+    assert store.accounts() == 1
+    assert store.bytes_held() == held() == len(state_at(9)) + 6
+
+
 def replay(store: MemoryStore, *records: Any) -> None:
     """A changelog read at a start, a record at a time as its batches may be cut."""
     for one in records:
@@ -203,6 +217,13 @@ def test_erased_accounts_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
 @pytest.fixture(params=["memory", "rocksdict"])
 def either(request: pytest.FixtureRequest, store: MemoryStore, tmp_path: Path) -> Store:
     return store if request.param == "memory" else rocks_store(tmp_path)
+
+
+def test_either_store_tells_the_bytes_it_takes(either: Store) -> None:
+    before = either.bytes_held()
+    states: dict[bytes, bytes | None] = {b"%d" % n: state_at(n) for n in range(2)}
+    either.raw_write(0, states, None)
+    assert either.bytes_held() >= before + sum(len(state or b"") for state in states.values())
 
 
 @pytest.mark.parametrize(

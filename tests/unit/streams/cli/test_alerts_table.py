@@ -12,6 +12,7 @@ from schemas.alert import (
     Product,
     Severity,
     account_observable,
+    as_test,
 )
 from streams.cli import alerts_table
 
@@ -47,6 +48,11 @@ def test_a_row_tells_account_severity_requests_since_when_and_why() -> None:
     row, why = shown(alert())
     assert row.split() == ["2026-01-05", "02:26", "acct-1", "High", "opened", "88", "2026-01-05", "00:00"]
     assert why.strip() == "not a person, not a service"
+
+
+def test_a_test_is_told_from_an_alert() -> None:
+    _, why = shown(as_test(alert()))
+    assert why.strip() == "test: not a person, not a service"
 
 
 def test_the_row_stands_under_its_header() -> None:

@@ -1,0 +1,91 @@
+"""Kafka Connect's configurations: what their connectors document, only findings, no secret, no test of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from schemas.alert import TEST_HEADER
+from streams.settings import load_settings
+from streams.topics import TopicNames
+from tests.unit.deploy.manifests import ROOT
+
+FILES = sorted((ROOT / "deploy" / "connect").glob("*.json"))
+PAGE = (ROOT / "deploy" / "SUBSCRIBING.md").read_text()
+
+# What every sink takes, from Kafka's own documentation.
+COMMON = {
+    "connector.class",
+    "tasks.max",
+    "topics",
+    "key.converter",
+    "value.converter",
+    "value.converter.schemas.enable",
+}
+
+SEARCH = {
+    *(
+        "connection.url",
+        "connection.username",
+        "connection.password",
+        "batch.size",
+        "max.buffered.records",
+        "linger.ms",
+    ),
+    *("flush.timeout.ms", "max.retries", "retry.backoff.ms", "key.ignore", "schema.ignore", "drop.invalid.message"),
+    *("behavior.on.null.values", "behavior.on.malformed.documents"),
+}
+
+# What each connector's documentation lists, and of it what must be there.
+DOCUMENTED: dict[str, tuple[set[str], set[str]]] = {
+    "com.splunk.kafka.connect.SplunkSinkConnector": (
+        {"splunk.hec.uri", "splunk.hec.token"},
+        {"splunk.indexes", "splunk.sourcetypes", "splunk.hec.raw", "splunk.hec.use.record.timestamp"}
+        | {"splunk.hec.ack.enabled", "splunk.hec.ssl.trust.store.path"},
+    ),
+    "io.confluent.connect.elasticsearch.ElasticsearchSinkConnector": ({"connection.url", "key.ignore"}, SEARCH),
+    "io.aiven.kafka.connect.opensearch.OpensearchSinkConnector": ({"connection.url", "key.ignore"}, SEARCH),
+    "io.aiven.kafka.connect.http.HttpSinkConnector": (
+        {"http.url", "http.authorization.type"},
+        {"http.headers.authorization", "http.headers.content.type", "batching.enabled", "max.retries"}
+        | {"retry.backoff.ms"},
+    ),
+}
+
+FILTER = {
+    "transforms": "tests",
+    "transforms.tests.type": "org.apache.kafka.connect.transforms.Filter",
+    "transforms.tests.predicate": "isTest",
+    "predicates": "isTest",
+    "predicates.isTest.type": "org.apache.kafka.connect.transforms.predicates.HasHeaderKey",
+    "predicates.isTest.name": TEST_HEADER,
+}
+
+
+def test_there_is_one_for_each_product_that_the_page_names() -> None:
+    assert {f"deploy/connect/{file.name}" for file in FILES} == set(
+        re.findall(r"`(deploy/connect/\w+\.json)` \|", PAGE)
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_configuration_has_what_its_connector_documents_and_nothing_else(file: Any) -> None:
+    given = json.loads(file.read_text())
+    assert set(given) == {"name", "config"}
+    config = given["config"]
+    assert all(isinstance(value, str) for value in config.values()), "Connect takes strings"
+    needed, known = DOCUMENTED[config["connector.class"]]
+    assert needed <= set(config) <= COMMON | needed | known | set(FILTER)
+    assert config["topics"] == TopicNames.of(load_settings()).alerts
+    assert FILTER.items() <= config.items()
+    secret = [value for name, value in config.items() if re.search("token|password|authorization$", name)]
+    assert secret
+    assert all(re.fullmatch(r"\$\{env:[A-Z_]+\}", value) for value in secret)
+
+
+def test_the_consumer_is_ten_lines_or_so() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
