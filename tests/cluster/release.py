@@ -1,0 +1,113 @@
+"""The chart as a platform team meets it: rendered, and installed as a release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.cluster import Cluster, Output
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "chart"
+
+PROFILES = {name: str(CHART / "profiles" / f"{name}.yaml") for name in ("trial", "standard", "large")}
+"""Files of values to start from."""
+
+EVERYTHING = (
+    "autoscaling.enabled=true",
+    "monitoring.podMonitor.enabled=true",
+    "monitoring.serviceMonitor.enabled=true",
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.dashboard.enabled=true",
+    "replay.enabled=true",
+    "strimzi.enabled=true",
+    "strimzi.cluster=kafka",
+)
+"""What the chart has beside the workers."""
+
+WORKERS = "app.kubernetes.io/component=worker"
+"""Labels of the workers' pods."""
+
+WAIT = ("--wait", "--timeout", "180s")
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the chart by its name, in a namespace; `brokers` are its Kafka's."""
+
+    cluster: Cluster
+    name: str
+    namespace: str
+    brokers: str = "kafka.example:9092"
+
+    def install(self, *values: str) -> Output:
+        """Install and wait until it works. Raises `CommandError`."""
+        return self._helm("install", self.name, CHART, *WAIT, *self._set(values))
+
+    def upgrade(self, *values: str) -> Output:
+        """Change values, keep the others, and wait until it works. Raises `CommandError`."""
+        return self._helm("upgrade", self.name, CHART, "--reuse-values", *WAIT, *self._set(values))
+
+    def roll_back(self, revision: int) -> Output:
+        """Go back to a revision, and wait until it works. Raises `CommandError`."""
+        return self._helm("rollback", self.name, str(revision), *WAIT)
+
+    def uninstall(self) -> Output:
+        """Remove it, and wait until it is gone. Raises `CommandError`."""
+        return self._helm("uninstall", self.name, *WAIT)
+
+    def render(self, *values: str) -> list[Object]:
+        """Objects of the chart, hooks among them."""
+        text = self._helm("template", self.name, CHART, *self._set(values)).out
+        return [each for each in yaml.safe_load_all(text) if each]
+
+    def pods(self) -> list[Object]:
+        """Pods of the workers."""
+        return self.cluster.get("pods", of=self.namespace, labels=WORKERS)
+
+    def ready(self) -> list[str]:
+        """Names of workers that are ready and not about to stop."""
+        return sorted(pod["metadata"]["name"] for pod in self.pods() if is_ready(pod))
+
+    def workload(self) -> Object:
+        """The StatefulSet or Deployment of the workers."""
+        (found,) = self.cluster.get(
+            "statefulsets,deployments", of=self.namespace, labels=f"app.kubernetes.io/instance={self.name}"
+        )
+        return found
+
+    def _helm(self, *arguments: str | Path) -> Output:
+        return self.cluster.helm(*arguments, of=self.namespace)
+
+    def _set(self, values: Sequence[str]) -> list[str]:
+        """Flags for `key=value` and for files of values."""
+        given = [f"kafka.brokers={self.brokers}", *values]
+        return [word for each in given for word in (("--set", each) if "=" in each else ("--values", each))]
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod counts for a budget: ready, and not asked to stop."""
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def pods_of(objects: Sequence[Object]) -> list[Object]:
+    """The pods that workloads among objects would make, as pods, so that admission judges them."""
+    pods = []
+    for each in objects:
+        template = each.get("spec", {}).get("template")
+        if each["kind"] == "CronJob":
+            template = each["spec"]["jobTemplate"]["spec"]["template"]
+        if each["kind"] == "Pod":
+            template = each
+        if template and "containers" in template.get("spec", {}):
+            name = f"{each['metadata']['name']}-{each['kind'].lower()}"
+            metadata = {**template.get("metadata", {}), "name": name}
+            pods.append({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    return pods
