@@ -48,6 +48,13 @@ class Stream:
             assert feed.sent < len(self.oracle.traffic), "the disturbance outlasted the traffic: nothing is shown"
         await wait_done(self.kafka, self.prefix, self.names.requests, DONE_SECONDS)
 
+    async def sent(self) -> set[Finding]:
+        """Send all of the traffic at once; what the workers found in it."""
+        async with Feed(self.kafka, self.names.requests, self.oracle):
+            pass
+        await wait_done(self.kafka, self.prefix, self.names.requests, DONE_SECONDS)
+        return findings_on(await read(self.kafka, self.names.alerts))
+
     async def check(self, folder: Path) -> dict[str, int]:
         """Stop the workers in order and hold what came out against what was sent, and against a replay; figures."""
         await asyncio.to_thread(self.release.uninstall)

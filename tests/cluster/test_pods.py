@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import ADDRESS, NODES, Cluster
+from schemas.alert import decode_alert
+from tests.cluster.cluster import ADDRESS, NODES, Cluster, CommandError
 from tests.cluster.node import Node
 from tests.cluster.release import PROFILES, Release
 from tests.cluster.stream import PARTITIONS, Stream
 from tests.integration.broker import Broker, start_on_free_ports
+from tests.integration.streams.expected import finding
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -141,6 +143,38 @@ async def test_scaling_up_and_down_loses_nothing(stream: Stream, tmp_path: Path)
 
     await asyncio.to_thread(stream.release.upgrade, "replicas=1")
     await disturbed(stream, tmp_path, scale)
+
+
+async def test_a_replay_job_of_several_pods_finds_what_the_workers_found(stream: Stream) -> None:
+    found = await stream.sent()
+    release, kubectl = stream.release, stream.release.cluster.kubectl
+    of_replay = ("replay.pods=3", "replay.closeFindings=false", "replay.resources.requests.cpu=250m")
+    release.upgrade("replay.enabled=true", *of_replay)
+    labels = "app.kubernetes.io/component=replay"
+    kubectl("wait", "--for=condition=Complete", "job", "--all", f"--timeout={MOVE_SECONDS}s", of=release.namespace)
+    said = kubectl("logs", "--selector", labels, "--tail=-1", of=release.namespace).out.splitlines()
+    assert {finding(decode_alert(line.encode())) for line in said if '"class_uid":' in line} == found
+    assert found
+    release.uninstall()
+
+
+async def test_a_worker_has_no_rights(stream: Stream) -> None:
+    release = stream.release
+    (name, *_) = release.ready()
+
+    def inside(program: str) -> str:
+        return release.cluster.kubectl("exec", name, "--", "python3", "-c", program, of=release.namespace).out
+
+    status = dict(line.split(":", 1) for line in inside("print(open('/proc/1/status').read())").strip().splitlines())
+    assert set(status["Uid"].split()) == {"10001"}
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    for folder in ("/", "/opt/stillwatch", "/etc"):
+        with pytest.raises(CommandError, match="Read-only file system"):
+            inside(f"open('{folder}/written', 'w')")
+    with pytest.raises(CommandError, match="No such file"):
+        inside("open('/var/run/secrets/kubernetes.io/serviceaccount/token')")
+    release.uninstall()
 
 
 def identities(release: Release) -> set[str]:
