@@ -29,6 +29,7 @@ QUEUED_BATCHES = 4
 
 SAVE_EVERY_SECONDS = 0.2
 MEASURE_EVERY_SECONDS = 2.0
+CREDENTIALS_EVERY_SECONDS = 5.0
 
 
 def build(settings: Settings) -> Service:
@@ -47,6 +48,7 @@ def build(settings: Settings) -> Service:
 
     app.timer(SAVE_EVERY_SECONDS)(app.scorer.tick)
     app.timer(MEASURE_EVERY_SECONDS)(app.measure)
+    app.timer(CREDENTIALS_EVERY_SECONDS)(app.mind_credentials)
 
     return app
 

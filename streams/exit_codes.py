@@ -27,8 +27,8 @@ class ExitCode(IntEnum):
     """A fault of stillwatch, worth a report (`EX_SOFTWARE`)."""
 
     TEMPORARY = 75
-    """A worker that ended itself since it got nowhere, did not stop in time, or has a full disk; nothing is lost by it,
-    and it is to be started again (`EX_TEMPFAIL`)."""
+    """A worker that ended itself since it got nowhere, did not stop in time, has a full disk, or was given new
+    credentials; nothing is lost by it, and it is to be started again (`EX_TEMPFAIL`)."""
 
     INTERRUPTED = 130
     """Ctrl-C."""

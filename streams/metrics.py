@@ -201,8 +201,10 @@ class Following:
             self._seen = total
 
 
-def serve(metrics: Metrics, ready: Callable[[], bool], host: str, port: int) -> ThreadingHTTPServer:
-    """Serve /metrics, and /ready (200 or 503), from threads of their own: they answer also while scoring is busy.
+def serve(
+    metrics: Metrics, ready: Callable[[], bool], live: Callable[[], bool], host: str, port: int
+) -> ThreadingHTTPServer:
+    """Serve /metrics, /ready and /live (200 or 503), from threads of their own: they answer while scoring is busy.
 
     Raises `OSError` when the address cannot be had. `shutdown` of the result ends it.
     """
@@ -214,10 +216,14 @@ def serve(metrics: Metrics, ready: Callable[[], bool], host: str, port: int) -> 
             if self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, metrics.text())
             elif self.path == "/ready":
-                is_ready = ready()
-                self._answer(200 if is_ready else 503, "text/plain", b"ready\n" if is_ready else b"not ready\n")
+                self._answer_whether("ready", ready())
+            elif self.path == "/live":
+                self._answer_whether("live", live())
             else:
-                self._answer(404, "text/plain", b"there is /metrics and /ready\n")
+                self._answer(404, "text/plain", b"there is /metrics, /ready and /live\n")
+
+        def _answer_whether(self, what: str, holds: bool) -> None:
+            self._answer(200 if holds else 503, "text/plain", f"{'' if holds else 'not '}{what}\n".encode())
 
         def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)

@@ -16,6 +16,7 @@ from faust.types import TP
 
 from streams import logs
 from streams.checkpoint import Checkpoint
+from streams.credentials import CredentialFiles
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
 from streams.exit_codes import ExitCode
 from streams.housekeeping import Housekeeping
@@ -73,6 +74,7 @@ class Service(faust.App):
         self.metrics = Metrics()
         self.exit_code = ExitCode.OK
         self.stop_worker: Callable[[], None] = _no_worker
+        self._credentials = CredentialFiles(settings.credential_files)
         self._partitions = Partitioner()
         self._progress_at = monotonic()
         super().__init__(
@@ -220,6 +222,13 @@ class Service(faust.App):
         without_partitions = not self.consumer.assignment() and not self.rebalancing
         if idle or without_partitions:
             self._progress_at = monotonic()
+
+    async def mind_credentials(self) -> None:
+        """End, to be started again, when the files of our credentials have changed; the end saves what is scored."""
+        if self.exit_code is ExitCode.OK and self._credentials.changed():
+            log.warning("the files of our credentials have changed: ending, to be started again with the new ones")
+            self.exit_code = ExitCode.TEMPORARY
+            self.stop_worker()
 
     async def _lag(self) -> int:
         positions = self.scorer.positions()

@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     )
     sasl_username: str | None = Field(None, description="SASL user.")
     sasl_password: SecretStr | None = Field(None, description="SASL password. Better in the environment than a flag.")
+    sasl_password_file: Path | None = Field(None, description="... or a file that holds it, and nothing else.")
     ssl_ca_file: Path | None = Field(None, description="CA certificates (PEM); the system's when absent.")
     ssl_cert_file: Path | None = Field(None, description="Client certificate (PEM).")
     ssl_key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
@@ -171,8 +172,8 @@ class Settings(BaseSettings):
     account_hash_key: SecretStr | None = Field(None, description="Key of the hashes, needed for `account_ids=hashed`.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
-    metrics_host: str = Field("127.0.0.1", description="Address of /metrics and /ready.")
-    metrics_port: int = Field(9464, ge=0, le=65_535, description="Port of /metrics and /ready; 0 turns them off.")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /ready and /live.")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="Port of /metrics, /ready and /live; 0: none.")
 
     # Ends
     shutdown_grace_seconds: float = Field(
@@ -210,7 +211,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{server.strip()!r} is not host:port")
         return ",".join(server.strip() for server in value.split(","))
 
-    @field_validator("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "baseline_file")
+    @field_validator("sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file", "baseline_file")
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
@@ -219,8 +220,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Settings:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(f"security_protocol={self.security_protocol} needs sasl_username and sasl_password")
+        if self.sasl_password and self.sasl_password_file:
+            raise ValueError("sasl_password and sasl_password_file are both set: give one of them")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self._password()):
+            raise ValueError(
+                f"security_protocol={self.security_protocol} needs sasl_username and sasl_password "
+                "(or sasl_password_file, which must not be empty)"
+            )
         if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
             raise ValueError("ssl_cert_file and ssl_key_file are needed together")
         if self.account_ids == "hashed" and not self.account_hash_key:
@@ -233,6 +239,21 @@ class Settings(BaseSettings):
                 f"state_expiry_days={self.state_expiry_days:g} ({24 * self.state_expiry_days:g} hours)"
             )
         return self
+
+    def _password(self) -> str | None:
+        """Of SASL. A line end behind what the file holds is an editor's, no part of it."""
+        if self.sasl_password_file is None:
+            return _secret(self.sasl_password)
+        try:
+            return self.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"sasl_password_file {self.sasl_password_file}: {error}") from None
+
+    @property
+    def credential_files(self) -> tuple[Path, ...]:
+        """The files that say who we are, and whom we trust."""
+        named = (self.sasl_password_file, self.ssl_ca_file, self.ssl_cert_file, self.ssl_key_file)
+        return tuple(path for path in named if path is not None)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """TLS context of the brokers' certificates and ours, None without TLS.
@@ -269,7 +290,7 @@ class Settings(BaseSettings):
         if self.security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = _secret(self.sasl_password)
+            options["sasl_plain_password"] = self._password()
         return options
 
     def faust_options(self) -> dict[str, Any]:
@@ -299,7 +320,7 @@ class Settings(BaseSettings):
             "topic_replication_factor": self.replication_factor,
             "table_standby_replicas": 0,
             "stream_wait_empty": True,
-            # Ours serves /metrics and /ready; Faust's shows the contents of tables, on 0.0.0.0.
+            # Ours serves /metrics, /ready and /live; Faust's shows the contents of tables, on 0.0.0.0.
             "web_enabled": False,
             "worker_redirect_stdouts": False,
         }
@@ -311,7 +332,7 @@ class Settings(BaseSettings):
         if self.security_protocol.startswith("SASL"):
             return SASLCredentials(
                 username=self.sasl_username,
-                password=_secret(self.sasl_password),
+                password=self._password(),
                 mechanism=self.sasl_mechanism,
                 ssl_context=context,
             )

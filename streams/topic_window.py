@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 import streams.transport  # noqa: F401 - so that aiokafka reads records whatever their headers are called
+from streams.partition_choice import PartitionChoice, all_partitions
 from streams.settings import RECORD_HEADROOM_BYTES, Settings
 
 STALL_SECONDS = 60.0
@@ -34,20 +35,29 @@ class TopicWindow:
         Topic to read.
     since_ms, until_ms
         Epoch milliseconds; None for the beginning, and for what the topic holds now.
+    choice
+        Which partitions to read; None for all.
 
     Raises
     ------
     TopicError
-        On entering: the topic is not there. While reading: it stopped giving records.
+        On entering: the topic, or a partition of the choice, is not there. While reading: it stopped giving records.
     KafkaError
         Brokers cannot be reached, or refused.
     """
 
     def __init__(
-        self, settings: Settings, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+        self,
+        settings: Settings,
+        topic: str,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        choice: PartitionChoice | None = None,
     ) -> None:
         self._settings, self._topic = settings, topic
         self._since_ms, self._until_ms = since_ms, until_ms
+        self._choice = choice or all_partitions
         self._bounds: dict[TopicPartition, tuple[int, int]] = {}
         self._following = False
 
@@ -62,7 +72,9 @@ class TopicWindow:
         try:
             await self._consumer.start()
             partitions = await _partitions(settings, self._topic)
-            self._bounds = await _bounds(self._consumer, partitions, self._since_ms, self._until_ms)
+            self._count = len(partitions)
+            chosen = self._chosen(partitions)
+            self._bounds = await _bounds(self._consumer, chosen, self._since_ms, self._until_ms) if chosen else {}
         except BaseException:
             await self._consumer.stop()
             raise
@@ -73,8 +85,14 @@ class TopicWindow:
 
     @property
     def partitions(self) -> int:
-        """Number of partitions of the topic."""
-        return len(self._bounds)
+        """Number of partitions of the topic, read or not: it decides where a key belongs."""
+        return self._count
+
+    def _chosen(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        try:
+            return [partitions[number] for number in self._choice(len(partitions))]
+        except ValueError as error:
+            raise TopicError(f"{self._topic}: {error}") from None
 
     @property
     def size(self) -> int:

@@ -86,7 +86,12 @@ class Worker(faust.Worker):
         settings = self.app.settings
         if not settings.metrics_port:
             return None
-        return serve(self.app.metrics, self.app.is_ready, settings.metrics_host, settings.metrics_port)
+        return serve(self.app.metrics, self.app.is_ready, self._is_live, settings.metrics_host, settings.metrics_port)
+
+    def _is_live(self) -> bool:
+        """Whether there was progress within the watchdog's time; for whoever would end a worker from outside."""
+        seconds = self.app.settings.watchdog_seconds
+        return not seconds or monotonic() - self.app.progress_at() <= seconds
 
     # --- the end
 

@@ -5,7 +5,10 @@ The commands are declared here on one screen; each is a module of its own in thi
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -42,4 +45,12 @@ app.command("config")(config.config)
 
 def main() -> None:
     """Entry point: run the command line and exit."""
+    if os.getpid() == 1:
+        # The first process of a container is deaf to signals that it has no handler for.
+        signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run_guarded(app))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """End as a process does that is not the first one; a worker that runs has a handler of its own."""
+    raise SystemExit(128 + number)

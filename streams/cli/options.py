@@ -18,6 +18,7 @@ CONNECTION = (
     "security_protocol",
     "sasl_mechanism",
     "sasl_username",
+    "sasl_password_file",
     "ssl_ca_file",
     "ssl_cert_file",
     "ssl_key_file",

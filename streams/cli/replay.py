@@ -27,6 +27,7 @@ from streams.cli.files import STANDARD, keep_apart, open_input, open_output
 from streams.cli.options import CONNECTION, DETECTION, READING, files_named, takes_settings
 from streams.cli.terminal import ERR, plain, progress_bar
 from streams.cli.times import HELP, moment
+from streams.partition_choice import PartitionChoice, partition_choice
 from streams.settings import Settings
 from streams.topic_window import TopicError, TopicWindow
 
@@ -49,6 +50,10 @@ def replay(
     ] = None,
     since: Annotated[str | None, typer.Option(help="With --topic: from here on, by record time. " + HELP)] = None,
     until: Annotated[str | None, typer.Option(help="With --topic: up to here. Default: what is there now.")] = None,
+    partitions: Annotated[
+        str | None,
+        typer.Option(help="With --topic: only these, by number (0,3-5) or a share of all (2/8: every 8th from 2 on)."),
+    ] = None,
     dead_letters: Annotated[
         Path | None, typer.Option(help="Write refused records here, one JSON object a line.")
     ] = None,
@@ -65,14 +70,18 @@ def replay(
     Its findings are those of the service on the same records. The end of the records counts as the end of time:
     open findings are closed, unless you say --no-close.
 
+    Partitions share no accounts: of several replays, each of a share of the partitions (--partitions 0/4 to 3/4), the
+    findings together are those of one.
+
     Example: [bold]stillwatch replay events.jsonl --out alerts.jsonl[/bold]
 
     Example: [bold]stillwatch replay --topic stillwatch.requests --since 2d --out alerts.jsonl[/bold]
     """
     if (file is None) == (topic is None):
         raise typer.BadParameter("give a file (- for standard input) or --topic, one of the two")
-    if topic is None and (since or until):
-        raise typer.BadParameter("--since and --until go with --topic")
+    if topic is None and (since or until or partitions):
+        raise typer.BadParameter("--since, --until and --partitions go with --topic")
+    choice = None if partitions is None else _choice(partitions)
     now_ms = int(time.time() * 1000)
     since_ms = None if since is None else moment(since, now_ms=now_ms)
     until_ms = None if until is None else moment(until, now_ms=now_ms)
@@ -82,8 +91,16 @@ def replay(
             summary = _replay_file(settings, file, batch, alerts, write_dead, close)
         else:
             assert topic is not None  # noqa: S101 - checked above
-            summary = asyncio.run(_replay_topic(settings, topic, since_ms, until_ms, batch, alerts, write_dead, close))
+            window = TopicWindow(settings, topic, since_ms=since_ms, until_ms=until_ms, choice=choice)
+            summary = asyncio.run(_replay_topic(settings, window, batch, alerts, write_dead, close))
     _report(summary, str(file or topic))
+
+
+def _choice(text: str) -> PartitionChoice:
+    try:
+        return partition_choice(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--partitions: {error}") from None
 
 
 def _make(
@@ -147,9 +164,7 @@ def _replay_file(
 
 async def _replay_topic(
     settings: Settings,
-    topic: str,
-    since_ms: int | None,
-    until_ms: int | None,
+    window: TopicWindow,
     batch: int,
     alerts: BinaryIO,
     write_dead: Callable[[DeadLetter], None] | None,
@@ -158,7 +173,7 @@ async def _replay_topic(
     with progress_bar("records") as bar:
         task = bar.add_task("replay", total=None)
         try:
-            async with TopicWindow(settings, topic, since_ms=since_ms, until_ms=until_ms) as window:
+            async with window:
                 bar.update(task, total=window.size)
                 run = _make(settings, alerts, write_dead, window.partitions, close)
                 async for partition, records in window.batches(batch, advance=lambda n: bar.advance(task, n)):

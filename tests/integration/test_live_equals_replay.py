@@ -87,6 +87,12 @@ async def test_two_workers_find_what_a_replay_of_the_file_finds(
     from_topic = tmp_path / "topic.jsonl"
     stillwatch("replay", "--topic", topics.requests, "--brokers", kafka, "--out", from_topic, "--no-close")
     assert {finding(decode_alert(line)) for line in from_topic.read_bytes().splitlines()} == live
+    shares = [tmp_path / f"share-{share}.jsonl" for share in range(3)]
+    for share, out in enumerate(shares):
+        choice = ("--partitions", f"{share}/{len(shares)}")
+        stillwatch("replay", "--topic", topics.requests, "--brokers", kafka, "--out", out, "--no-close", *choice)
+    lines = [line for out in shares for line in out.read_bytes().splitlines()]
+    assert sorted(lines) == sorted(from_topic.read_bytes().splitlines())
 
 
 def test_the_size_of_batches_changes_no_byte(events: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from streams.simulation import simulate
 from streams.topics import TopicNames
 from tests.integration.security.certificates import YESTERDAY, Authority
 from tests.integration.security.conftest import Command
-from tests.integration.security.secured_broker import USER, SecuredBroker
+from tests.integration.security.secured_broker import PASSWORD, USER, SecuredBroker
 from tests.integration.streams.running import Worker, wait_done
 
 Settings = dict[str, Any]
@@ -107,6 +107,29 @@ def test_the_demo_gets_in(secured: SecuredBroker, command: Command) -> None:
 def test_the_broker_of_the_demo_asks_nobody_whatever_is_set(secured: SecuredBroker) -> None:
     given = load_settings(**secured.settings("scram_tls"))
     assert on_embedded_broker(given, "127.0.0.1:1").client_options()["security_protocol"] == "PLAINTEXT"
+
+
+def test_a_worker_whose_credentials_change_ends_to_be_started_again(
+    secured: SecuredBroker, command: Command, topic_prefix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    settings = secured.settings(
+        "scram_tls", topic_prefix=topic_prefix, store="memory", sasl_password=None, sasl_password_file=file
+    )
+    assert command(settings, "topics", "create").code == 0
+    worker = Worker(tmp_path, settings)
+    try:
+        worker.wait_ready()
+        assert worker.get("/live")[0] == 200
+        file.write_text("rotated")
+        assert worker.process.wait(WITHIN_SECONDS + 30) == 75
+    finally:
+        worker.kill()
+    assert "credentials have changed" in worker.log
+    assert "ending hard" not in worker.log
+    assert "rotated" not in worker.log
+    assert f"refused user {USER}" in command(settings, "topics", "check").err
 
 
 # ---- bad ones

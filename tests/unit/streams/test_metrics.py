@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,19 @@ def test_a_total_kept_elsewhere_is_followed_and_never_falls() -> None:
     assert metrics.registry.get_sample_value("stillwatch_forgotten_accounts_total") == 6
 
 
+@dataclass
+class Health:
+    """What a worker would answer."""
+
+    ready: bool = False
+    live: bool = True
+
+
 @pytest.fixture
-def port() -> Iterator[tuple[str, list[bool]]]:
-    ready = [False]
-    server = serve(Metrics(), lambda: ready[0], "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.server_address[1]}", ready
+def port() -> Iterator[tuple[str, Health]]:
+    health = Health()
+    server = serve(Metrics(), lambda: health.ready, lambda: health.live, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.server_address[1]}", health
     server.shutdown()
     server.server_close()
 
@@ -58,11 +66,11 @@ def status_of(url: str) -> int:
         return error.code
 
 
-def test_readiness_follows_the_worker(port: tuple[str, list[bool]]) -> None:
-    url, ready = port
-    assert status_of(f"{url}/ready") == 503
-    ready[0] = True
-    assert status_of(f"{url}/ready") == 200
+def test_readiness_and_liveness_follow_the_worker(port: tuple[str, Health]) -> None:
+    url, health = port
+    assert (status_of(f"{url}/ready"), status_of(f"{url}/live")) == (503, 200)
+    health.ready, health.live = True, False
+    assert (status_of(f"{url}/ready"), status_of(f"{url}/live")) == (200, 503)
     assert status_of(f"{url}/metrics") == 200
     assert status_of(f"{url}/table/accounts") == 404
 

@@ -168,3 +168,19 @@ def test_a_port_in_the_environment_is_a_setting_and_a_wrong_one_an_error(monkeyp
     monkeypatch.setenv("STILLWATCH_METRICS_PORT", "9100/tcp")
     with pytest.raises(SettingsError, match="metrics_port=9100/tcp"):
         load_settings()
+
+
+def test_a_password_may_lie_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    user = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "me"}
+    settings = load_settings(**user, sasl_password_file=file)
+    assert settings.client_options()["sasl_plain_password"] == PASSWORD
+    assert settings.faust_options()["broker_credentials"].password == PASSWORD
+    assert settings.credential_files == (file,)
+    assert PASSWORD not in repr(settings)
+    with pytest.raises(SettingsError, match="both set"):
+        load_settings(**user, sasl_password=PASSWORD, sasl_password_file=file)
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="must not be empty"):
+        load_settings(**user, sasl_password_file=file)

@@ -11,9 +11,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams.embedded_broker import PARTITIONS, EmbeddedBroker
+from streams.partition_choice import partition_choice
 from streams.sending import Sender, key_of, make_producer
 from streams.settings import Settings, load_settings
-from streams.topic_window import TopicWindow
+from streams.topic_window import TopicError, TopicWindow
 from streams.transport.partitioner import positive_murmur2
 
 
@@ -140,3 +141,33 @@ async def test_a_rate_is_kept(settings: Settings, topic: str, producer: AIOKafka
 )
 def test_the_key_is_the_account_as_far_as_it_can_be_read(line: bytes, key: bytes | None) -> None:
     assert key_of(line) == key
+
+
+async def test_only_the_partitions_that_were_asked_for_are_read(
+    settings: Settings, topic: str, producer: AIOKafkaProducer
+) -> None:
+    await send(producer, topic, 0, 200)
+    read: list[int] = []
+    for reader in range(3):
+        async with TopicWindow(settings, topic, choice=partition_choice(f"{reader}/3")) as window:
+            assert window.partitions == PARTITIONS
+            partitions, numbers = set(), []
+            async for partition, records in window.batches(40):
+                partitions.add(partition)
+                numbers += [orjson.loads(record.value)["number"] for record in records]
+        assert {partition % 3 for partition in partitions} <= {reader}
+        read += numbers
+    assert sorted(read) == list(range(200))
+
+
+async def test_more_readers_than_partitions_leave_some_with_nothing(settings: Settings, topic: str) -> None:
+    async with TopicWindow(settings, topic, choice=partition_choice(f"{PARTITIONS}/{PARTITIONS + 1}")) as window:
+        assert (window.size, [batch async for batch in window.batches(40)]) == (0, [])
+
+
+async def test_a_partition_that_is_not_there_is_named(
+    settings: Settings, topic: str, producer: AIOKafkaProducer
+) -> None:
+    with pytest.raises(TopicError, match=rf"{topic}: there is no partition {PARTITIONS}: they are 0 to"):
+        async with TopicWindow(settings, topic, choice=partition_choice(str(PARTITIONS))):
+            pass
