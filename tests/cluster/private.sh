@@ -5,11 +5,12 @@
 #   private.sh COMMAND [ARGUMENT ...]
 #
 # The command sees CLUSTER_CGROUP, the name of its control group, and the address 10.200.0.1 on an interface that leads
-# nowhere: no packet leaves the machine. Needs Linux and root.
+# nowhere: no packet leaves the machine. Needs Linux and root. Control groups of version 1 were tried, version 2 was not.
 set -euo pipefail
 
 if [[ ${1:-} != --inside ]]; then
   [[ $(uname -s) == Linux && $(id -u) == 0 ]] || { echo "a cluster needs Linux and root, for namespaces of its own" >&2 && exit 2; }
+  type -P ip unshare >/dev/null || { echo "a cluster needs ip and unshare: apt-get install iproute2 util-linux" >&2 && exit 2; }
   export CLUSTER_CGROUP=stillwatch-cluster-$$
   # Control groups are the one thing that does not end with the namespaces.
   remove_groups() {
