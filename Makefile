@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 PACKAGES := streams detectors schemas
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stillwatch
 ARGS ?=
+IMAGE ?= localhost/stillwatch:dev
 PYTHON ?=
 
 .PHONY: help
@@ -145,11 +146,21 @@ bench-detection: dev ## Measure detection on composed and hostile traffic into t
 redteam: dev ## Try every evasion, and every customer that only looks like one, on the detector (ARGS="--only WORD --out FILE")
 	@$(BIN)/python -m tests.redteam $(ARGS)
 
+# --- Deploy it
+
+.PHONY: image
+image: ## Build the container image and write its parts list beside it: make image IMAGE=localhost/stillwatch:dev
+	@deploy/image.sh build $(IMAGE)
+
 # --- Make what is checked in
 
 .PHONY: schemas
 schemas: runtime ## Write schemas/published again from the code
 	@$(BIN)/python -m schemas.publish
+
+.PHONY: chart-schema
+chart-schema: runtime ## Write the settings into deploy/chart/values.schema.json again from the code
+	@PYTHONPATH=. $(BIN)/python deploy/chart_schema.py
 
 .PHONY: layout
 layout: runtime ## Publish today's layout of the accounts' records, so that later versions can read states in it
@@ -163,11 +174,12 @@ baseline: runtime ## Fit the default baseline again: make baseline EVENTS="histo
 # Packages younger than a week are passed over: a release that turns out bad is mostly gone by then.
 .PHONY: lock
 lock: dev ## Write the lock files again with the newest versions that pyproject.toml allows
-	@set -e; compile="$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+	@set -e; compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--fork-strategy fewest --only-binary :all: --exclude-newer '7 days' --generate-hashes --no-emit-index-url --no-header"; \
-	eval "$$compile --group build --output-file requirements.lock" >/dev/null; \
-	eval "$$compile --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
-	git --no-pager diff --stat -- requirements.lock requirements-dev.lock
+	eval "$$compile pyproject.toml --group build --output-file requirements.lock" >/dev/null; \
+	eval "$$compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
+	eval "$$compile --group tools --output-file deploy/tools.lock" >/dev/null; \
+	git --no-pager diff --stat -- requirements.lock requirements-dev.lock deploy/tools.lock
 
 # --- Set-up, and its undoing
 
@@ -182,6 +194,10 @@ dev: ## Make .venv with what the tests and linters need too
 .PHONY: broker
 broker: ## See to Java, Maven and Kafka's jars, start nothing
 	@deploy/kafka/kafka.sh prepare
+
+.PHONY: deploy-tools
+deploy-tools: ## See to Helm, kubectl, hadolint and the schemas that the tests of deploy/ check manifests with
+	@deploy/tools.sh prepare
 
 .PHONY: clean
 clean: ## Delete .venv and everything else that was made in this checkout

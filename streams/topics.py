@@ -62,8 +62,11 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     largest = str(settings.max_record_bytes + RECORD_HEADROOM_BYTES)
     kept = {"cleanup.policy": "delete"}
 
+    # Of three replicas two hold what is acknowledged, so that losing one broker loses nothing and stops nothing.
+    safe = {"min.insync.replicas": "2"} if settings.replication_factor > 2 else {}
+
     def spec(name: str, config: dict[str, str]) -> TopicSpec:
-        return TopicSpec(name, settings.partitions, settings.replication_factor, config)
+        return TopicSpec(name, settings.partitions, settings.replication_factor, config | safe)
 
     return [
         spec(names.requests, kept | {"max.message.bytes": largest}),

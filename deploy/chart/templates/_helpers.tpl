@@ -235,14 +235,13 @@ tolerations:
 
 {{/* What a pod of ours may reach: name servers and brokers. */}}
 {{- define "stillwatch.egress" -}}
-- to:
-    - namespaceSelector:
-        matchLabels: {kubernetes.io/metadata.name: kube-system}
-      podSelector:
-        matchLabels: {k8s-app: kube-dns}
-  ports:
+- ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
+  {{- with .Values.networkPolicy.dnsPeers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 - ports:
     {{- range splitList "," (include "stillwatch.kafkaPorts" .) }}
     - {port: {{ . }}, protocol: TCP}

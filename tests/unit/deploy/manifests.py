@@ -1,0 +1,138 @@
+"""The chart rendered, and the tools that render and check it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "deploy" / "chart"
+PROFILES = ("trial", "standard", "large")
+KAFKA = "kafka-bootstrap.kafka:9092"
+
+Object = dict[str, Any]
+
+
+@cache
+def tools() -> Path:
+    """The folder of deploy/tools.sh; tests that need it are skipped where nobody has run that."""
+    script = ROOT / "deploy" / "tools.sh"
+    folder = Path(subprocess.run([script, "folder"], capture_output=True, text=True, check=True).stdout.strip())
+    if not (folder / "complete").exists():
+        pytest.skip("needs Helm and schemas: `make deploy-tools` gets them")
+    return folder
+
+
+def helm(
+    *arguments: str, values: Mapping[str, Any] | None = None, profile: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`helm template` of the chart with values and one of its profiles."""
+    command: list[str | Path] = [tools() / "bin" / "helm", "template", "sw", CHART, "--namespace", "detection"]
+    if profile:
+        command += ["--values", CHART / "profiles" / f"{profile}.yaml"]
+    # The last file wins, whatever lies in it.
+    command += ["--values", "-", *arguments]
+    given = json.dumps(values or {})
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+
+def with_kafka(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Values that name brokers too."""
+    given = dict(values or {})
+    return given | {"kafka": {"brokers": KAFKA} | given.get("kafka", {})}
+
+
+def render(values: Mapping[str, Any] | None = None, profile: str | None = None) -> list[Object]:
+    """The objects of a release with these values; the chart must take them."""
+    done = helm(values=with_kafka(values), profile=profile)
+    assert done.returncode == 0, done.stderr
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
+    """Those of a kind."""
+    return [found for found in objects if found["kind"] == kind]
+
+
+def one(objects: Sequence[Object], kind: str, name: str | None = None) -> Object:
+    """The only one of a kind, or of a kind and name."""
+    (found,) = [found for found in of_kind(objects, kind) if name in (None, found["metadata"]["name"])]
+    return found
+
+
+def pod_specs(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+    """Name and spec of each object's pods."""
+    for found in objects:
+        if "template" in found.get("spec", {}):
+            yield f"{found['kind']} {found['metadata']['name']}", found["spec"]["template"]["spec"]
+
+
+def environment(container: Object) -> dict[str, Any]:
+    """Variables of a container by name: their value, or where it comes from."""
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+SCRAM = {
+    "kafka": {
+        "security": {
+            "protocol": "SASL_SSL",
+            "username": "stillwatch",
+            "passwordSecret": {"name": "stillwatch"},
+            "caSecret": {"name": "my-cluster-ca-cert"},
+        }
+    }
+}
+
+MUTUAL_TLS = {
+    "kafka": {
+        "security": {
+            "protocol": "SSL",
+            "caSecret": {"name": "my-cluster-ca-cert"},
+            "certificateSecret": {
+                "name": "stillwatch",
+                "certificateKey": "user.crt",
+                "keyKey": "user.key",
+                "keyPasswordKey": "user.password",
+            },
+        }
+    }
+}
+
+EVERYTHING: dict[str, Any] = {
+    "strimzi": {"enabled": True, "cluster": "my-cluster", "namespace": "kafka"},
+    "autoscaling": {"enabled": True},
+    "monitoring": {
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
+    "replay": {"enabled": True, "since": "2d", "claim": "replays"},
+    "baseline": {"content": "{}"},
+    "settings": {"slab_rows": 1_000_000, "account_ids": "hashed", "checkpoint_interval_seconds": 0.5},
+    "accountHashKeySecret": {"name": "account-hash"},
+    "antiAffinity": True,
+    "priorityClassName": "high",
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
+    "networkPolicy": {"kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}]},
+}
+
+RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {
+    **{profile: ({}, profile) for profile in PROFILES},
+    "everything, SCRAM": (EVERYTHING | SCRAM, "standard"),
+    "everything, mutual TLS, in memory": (EVERYTHING | MUTUAL_TLS | {"workload": "Deployment"}, None),
+    "topics only checked, as another user": (
+        SCRAM | {"topics": {"job": "check", "username": "admin", "passwordSecret": {"name": "admin"}}},
+        None,
+    ),
+}
+"""Values and profile of what is checked as a whole."""
