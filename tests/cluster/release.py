@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,12 @@ class Release:
         """Names of workers that are ready and not about to stop."""
         return sorted(pod["metadata"]["name"] for pod in self.pods() if is_ready(pod))
 
+    def evict(self, pod: str) -> None:
+        """Ask for a pod's eviction, as a drain does. Raises `CommandError` when the budget refuses it."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        asked = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}})
+        self.cluster.kubectl("create", "--raw", path, "-f", "-", text=asked)
+
     def workload(self) -> Object:
         """The StatefulSet or Deployment of the workers."""
         (found,) = self.cluster.get(
@@ -99,15 +106,17 @@ def is_ready(pod: Object) -> bool:
 
 def pods_of(objects: Sequence[Object]) -> list[Object]:
     """The pods that workloads among objects would make, as pods, so that admission judges them."""
-    pods = []
-    for each in objects:
-        template = each.get("spec", {}).get("template")
-        if each["kind"] == "CronJob":
-            template = each["spec"]["jobTemplate"]["spec"]["template"]
-        if each["kind"] == "Pod":
-            template = each
-        if template and "containers" in template.get("spec", {}):
-            name = f"{each['metadata']['name']}-{each['kind'].lower()}"
-            metadata = {**template.get("metadata", {}), "name": name}
-            pods.append({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
-    return pods
+    return [_pod_of(each) for each in objects if "template" in each.get("spec", {})]
+
+
+def _pod_of(workload: Object) -> Object:
+    template = workload["spec"]["template"]
+    claims = [each["metadata"]["name"] for each in workload["spec"].get("volumeClaimTemplates", [])]
+    claimed = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": workload["metadata"]["name"]},
+        # A service account of the chart is not there before it is installed.
+        "spec": {**template["spec"], "volumes": template["spec"]["volumes"] + claimed, "serviceAccountName": "default"},
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack
@@ -101,11 +100,7 @@ async def test_a_rolling_update_loses_nothing(stream: Stream, tmp_path: Path) ->
 async def test_an_eviction_loses_nothing(stream: Stream, tmp_path: Path) -> None:
     def evict() -> None:
         pod = stream.release.pods()[0]["metadata"]
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod["name"]}}
-        stream.release.cluster.kubectl(
-            "create", "--raw", f"/api/v1/namespaces/{pod['namespace']}/pods/{pod['name']}/eviction", "-f", "-",
-            text=json.dumps(eviction),
-        )  # fmt: skip
+        stream.release.evict(pod["name"])
         all_ready(stream.release, 2, without={pod["uid"]})
 
     await disturbed(stream, tmp_path, evict)
