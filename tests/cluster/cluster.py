@@ -21,7 +21,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.cluster.processes import Processes
+from tests.cluster.processes import WAIT_SECONDS, Processes
 from tests.cluster.tools import Tools
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Cluster:
         self.until("default service account", lambda: bool(self.get("serviceaccounts", of=name)))
         return name
 
-    def until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, what: str, condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
         """Wait until something holds. Raises `AssertionError` when it does not in time."""
         self.processes.wait(what, condition, seconds)
 
@@ -179,7 +179,7 @@ class Cluster:
         self.part("kube-scheduler", f"--kubeconfig={self.kubeconfig('scheduler')}", "--leader-elect=false", *open_)
         self.until("controllers run", lambda: bool(self.get("serviceaccounts", of="default")))
         self.kubectl("apply", "--server-side", "-f", self.tools.crds)
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={WAIT_SECONDS}s")
 
     def _write_identities(self) -> Path:
         """Tokens of the users, and the key that signs those of service accounts; the folder of the key."""

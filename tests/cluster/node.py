@@ -89,7 +89,7 @@ class Node:
             f"--hostname-override={self.name}", f"--node-ip={ADDRESS}", f"--root-dir={self._folder / 'kubelet'}",
             f"--cert-dir={self._folder / 'kubelet-pki'}",
         )  # fmt: skip
-        self._cluster.until(f"{self.name} is ready", self._is_ready, 120)
+        self._cluster.until(f"{self.name} is ready", self._is_ready)
         return self
 
     def __exit__(self, *_: object) -> None:

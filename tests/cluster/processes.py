@@ -11,6 +11,9 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+WAIT_SECONDS = 180
+"""What takes so long on two cores with other work has gone wrong; alone, nothing takes 20 s."""
+
 STOP_SECONDS = 20
 POLL_SECONDS = 0.1
 WORDS = 3000
@@ -52,7 +55,7 @@ class Processes:
             )
         self._running.append((name, process))
 
-    def wait(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, what: str, condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
         """Wait until something holds. Raises `AssertionError` with the logs when it does not, or a program ended."""
         began = time.monotonic()
         while not condition():

@@ -33,7 +33,7 @@ EVERYTHING = (
 WORKERS = "app.kubernetes.io/component=worker"
 """Labels of the workers' pods."""
 
-WAIT = ("--wait", "--timeout", "180s")
+WAIT = ("--wait", "--timeout", "240s")
 
 Object = dict[str, Any]
 

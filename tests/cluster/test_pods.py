@@ -34,7 +34,7 @@ OF_THIS_MACHINE = (
 )
 """Of the standard profile, what does not fit a machine of two cores with one broker."""
 
-MOVE_SECONDS = 120
+MOVE_SECONDS = 240
 """For a pod to be made, to start and to recover, on two cores that a broker and a cluster share."""
 
 
