@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 NODES, REPLICAS = 7, 3
 ZONE = "topology.kubernetes.io/zone"
-DRAIN_FLAGS = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s")
+DRAIN_FLAGS = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
 
 
 @pytest.fixture(scope="module")
