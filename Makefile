@@ -124,6 +124,10 @@ bench: dev ## Measure requests a second on one core by stage, and bytes of state
 bench-service: dev broker ## Measure a worker on a real Kafka beside stock Faust: speed, memory, starts (ARGS="--out FILE.md"; 8 min)
 	@$(BIN)/python -m tests.bench.service $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: dev broker ## Measure what workers of one group score together, by workers and partitions (ARGS="--out FILE.md"; 5 min)
+	@$(BIN)/python -m tests.bench.scaling $(ARGS)
+
 .PHONY: profile
 profile: dev broker ## Write a flame graph of a worker at full rate: make profile OUT=flame.svg ARGS="--path rare" (needs py-spy)
 	@test -n "$(OUT)" || { echo "make profile needs OUT: an .svg, or a .json for speedscope.app" >&2; exit 2; }

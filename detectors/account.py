@@ -36,7 +36,7 @@ EPISODE_DTYPE = np.dtype(
         ("reported_severity", "<i8"),
         ("rise_time", "<i8"),  # when the account last looked organic
         ("rise_requests", "<i8"),
-        ("peak", "<f8"),  # largest surprise within the episode
+        ("peak", "<f8"),  # largest surprise within the episode; before the first one, of all looks
     ]
 )
 
@@ -82,6 +82,8 @@ FEATURES = (
     "occupied",
     "short",
     "users",
+    "vn_user",
+    "user_pairs",
     "outside_burst",
     "life_ratio",
     "window",
@@ -142,6 +144,7 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
         return False
     code = event["code"]
     log_length = shape.log_length(np.float64(event["length"]))
+    users.follow(row["users"], event["end_user"], code)
     memory.recall(row["memory"], code, scratch)
     coverage.update(row["coverage"], code, scratch)
     order.update(row["order"], scratch, gap)
@@ -201,13 +204,15 @@ def features(row: Record, out: Vector) -> None:
     out[21] = cadence.occupied(row["cadence"])
     out[22] = shape.short_share(row["shape"]) if row["shape"]["answers"] > 0.0 else UNKNOWN_SHARE
     out[23] = users.plausible(row["users"])
-    out[24] = np.float64(row["header"]["requests"] - row["header"]["declared"] - row["cadence"]["densest"])
+    out[24] = users.ratio(row["users"], expected)
+    out[25] = row["users"]["pairs"]
+    out[26] = np.float64(row["header"]["requests"] - row["header"]["declared"] - row["cadence"]["densest"])
     life = o["successive"] / np.float64(o["successions"]) if o["successions"] > 0 else 0.0
     recent = o["distance"][0] / o["pairs"][0] if o["pairs"][0] > 0.0 else 0.0
-    out[25] = recent / life if life > 1.0 else 1.0
-    out[26] = 128.0 * r["weight"]
-    out[27] = 128.0 * r["recent"]
-    out[28] = 128.0 * r["recent_hot"]
+    out[27] = recent / life if life > 1.0 else 1.0
+    out[28] = 128.0 * r["weight"]
+    out[29] = 128.0 * r["recent"]
+    out[30] = 128.0 * r["recent_hot"]
 
 
 @kernel

@@ -21,7 +21,7 @@ from detectors import rivals
 from detectors.account import FEATURES
 from detectors.encoder import Encoder
 
-FORMAT = 2
+FORMAT = 3
 MAX_BYTES = 8 << 20
 DEFAULT_RESOURCE = "default_baseline.json"
 
@@ -288,8 +288,9 @@ def _read_model(part: DecisionPart) -> NDArray[Any]:
         if repeats.shape != model[name][0].shape or not (np.isfinite(repeats) & (repeats >= 0.0)).all():
             raise ValueError(f"a service's repeats must be finite, not negative, shape {model[name][0].shape}")
         model[name][0] = repeats
-    if not (model["prior"] > 0.0).all():
-        raise ValueError("a rival's prior must be above 0")
+    priors = model["prior"][0]
+    if not ((priors >= 0.0).all() and (abs(priors.sum(axis=1) - 1.0) < 1e-9).all()):
+        raise ValueError("the rivals' priors must not be negative and must add up to 1")
     for k, head in enumerate(rivals.HEADS):
         _read_tail(model["tail"][0, k], part.tails[head])
     _read_tail(model["combined"][0], part.tails["combined"])

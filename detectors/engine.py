@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from detectors import account, calibration, finding, portable_math, rivals, state
 from detectors.account import FEATURES
 from detectors.baseline import Baseline
+from detectors.drift import PopulationWatch
 from detectors.events import EventBatch
 from detectors.report import Reporter
 from detectors.statistics import memory
@@ -106,6 +107,11 @@ class Engine:
         Stored envelope of an account that is not in the slab, or None: `lookup(partition, account)`.
     capacity
         Rows of the slab, about 3 KB each.
+
+    Attributes
+    ----------
+    watch
+        Whether the population is still the baseline's.
     """
 
     def __init__(
@@ -128,6 +134,7 @@ class Engine:
         self._policy["quiet_ms"] = int(self.options.finding_quiet_hours * HOUR_MS)
         self._policy["expiry_ms"] = int(self.options.state_expiry_days * DAY_MS)
         self._report = Reporter(baseline, self.options.hash, share, float(self._policy["threshold"][0]))
+        self.watch = PopulationWatch(baseline, float(self._policy["threshold"][0]))
         self._slab = np.zeros(capacity, account.DTYPE)
         self._words = self._slab.view(np.int64).reshape(capacity, -1)
         self._bytes = self._slab.view(np.uint8).data
@@ -173,16 +180,18 @@ class Engine:
         while begin < len(batch):
             slots, end = self._slots_of(partition, batch, begin)
             events = batch.columns[begin:end]
+            marks = np.zeros(len(events), np.uint8)
             done = 0
             while done < len(events):
                 done, count = finding.run(
                     self._slab, slots, events, done, self.baseline.model[0], self._policy[0], self._changes,
-                    self._counts, self._scratch, self._blank,
+                    self._counts, self._scratch, self._blank, self.watch.tally[0], marks,
                 )  # fmt: skip
                 for change in self._changes[:count]:
                     at = begin + int(change["event"])
                     alerts.append(self._report(change, batch.accounts[at], batch.ids[at], partition))
             self._dirty.setdefault(partition, set()).update(batch.accounts[begin:end])
+            self.watch.take(marks)
             begin = end
         self._count()
         return alerts

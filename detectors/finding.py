@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import account, calibration, rivals
+from detectors import account, calibration, drift, rivals
 from detectors.account import ADMITTED, FEATURES
 from detectors.events import DECLARED
 from detectors.kernel import Record, Scalar, Vector, kernel
@@ -130,7 +130,16 @@ def close_if_due(
 
 @kernel
 def look(
-    slab: Vector, slot: Scalar, model: Record, policy: Record, time: Scalar, event: Scalar, changes: Vector, k: Scalar
+    slab: Vector,
+    slot: Scalar,
+    model: Record,
+    policy: Record,
+    time: Scalar,
+    event: Scalar,
+    changes: Vector,
+    k: Scalar,
+    tally: Record,
+    marks: Vector,
 ) -> Scalar:
     """Judge the account and move its episode; returns the number of changes written."""
     row = slab[slot]
@@ -139,6 +148,11 @@ def look(
     _assess(row, model, change)
     surprise = change["surprise"]
     covered = row["header"]["covered"]
+    marks[event] |= drift.marks_of(tally, episode["peak"], surprise, policy["threshold"])
+    if drift.is_milestone(covered):
+        drift.count_beyond(tally, covered, change["features"])
+    if episode["number"] == 0:
+        episode["peak"] = max(episode["peak"], surprise)
     if _is_contrary(change["scores"]):
         episode["rise_time"] = time
         episode["rise_requests"] = covered
@@ -147,6 +161,7 @@ def look(
     kind = UPDATE
     if episode["is_open"] == 0:
         kind = CREATE
+        marks[event] |= drift.OPENED
         episode["is_open"] = 1
         episode["number"] += 1
         episode["sequence"] = 0
@@ -197,10 +212,13 @@ def run(
     counts: Vector,
     scratch: Vector,
     blank: Vector,
+    tally: Record,
+    marks: Vector,
 ) -> tuple[Scalar, Scalar]:
     """Take events from `begin` on through their accounts' records, in order.
 
     Returns the index of the first event not taken (the end, or where `changes` was full) and the number of changes.
+    `tally` and `marks` (uint8, zeros, as long as `events`) are for `detectors.drift`; no finding depends on them.
     """
     k = 0
     for i in range(begin, len(events)):
@@ -216,6 +234,8 @@ def run(
         time = event["time"]
         if np.int64(event["flags"]) & DECLARED:
             counts[NOT_JUDGED] += 1
+        if row["header"]["requests"] == 0 or time // drift.DAY_MS > row["header"]["last_time"] // drift.DAY_MS:
+            marks[i] |= drift.NEW_DAY
         if row["header"]["requests"] > 0:
             k += close_if_due(slab, slot, model, policy, time, i, changes, k)
             if time < row["header"]["last_time"]:
@@ -224,5 +244,5 @@ def run(
                 start_anew(slab, slot, blank)
                 counts[EXPIRED] += 1
         if account.step(row, event, scratch) and account.is_look(row["header"]["covered"]):
-            k += look(slab, slot, model, policy, time, i, changes, k)
+            k += look(slab, slot, model, policy, time, i, changes, k, tally, marks)
     return len(events), k

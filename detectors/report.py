@@ -42,6 +42,7 @@ MEANINGS = {
     "vn_length": Meaning(SEQUENCE, "von Neumann's ratio of the prompts' log length: 1 has no memory"),
     "vn_long": Meaning(SEQUENCE, "von Neumann's ratio among the account's longest quarter of prompts"),
     "nearest_lag_long": Meaning(SEQUENCE, "the same for the account's longest quarter of prompts"),
+    "vn_user": Meaning(SEQUENCE, "von Neumann's ratio inside each named user's stream: invented names have 1"),
     "near": Meaning(FREQUENCY, "share of requests almost like an earlier one"),
     "window_repeats": Meaning(FREQUENCY, "requests asked before, in the recent window"),
     "window_hot": Meaning(FREQUENCY, "of them, those asked for the fourth time or more"),
@@ -61,15 +62,24 @@ HEAD_TITLES = {
     "sorted": "requests walk through a sorted list and never come back",
 }
 
+QUOTED_OF_USERS = ("vn_user",)
+"""Beside them, for an account that names plausible users."""
+
 ALWAYS_QUOTED = ("window_repeats", "window_hot", "short", "breadth", "novelty", "fresh")
 
 INNOCENT = {
     "person": "A person would follow up on earlier requests and come back to old topics.",
     "service": "A service would see its popular questions again.",
     "batch": "A batch job would get short answers.",
+    "users": "Real users would each follow up on their own requests.",
 }
 
-NAMES = {"person": "a person", "service": "a service with many users", "batch": "a batch job"}
+NAMES = {
+    "person": "a person",
+    "service": "a service with many users",
+    "batch": "a batch job",
+    "users": "a platform whose users are named",
+}
 
 
 def utc(milliseconds: int) -> str:
@@ -178,13 +188,14 @@ class Reporter:
             ),
             "service": _service_words(x),
             "batch": _batch_words(x[F["short"]]),
+            "users": f"not users who are named (order {x[F['vn_user']]:.2f} of chance inside each user's requests)",
         }
         if rivals.HEADS[int(change["head"])] == "sorted":
             words["person"] = (
                 f"not a person (neighbours alike, {x[F['vn1']]:.2f} of chance, and their lengths in order, "
                 f"{x[F['vn_length']]:.2f})"
             )
-        return ", ".join(words[rival] for rival in rivals.RIVALS)
+        return ", ".join(words[rival] for rival in _rivals_of(x))
 
     def _describe(self, change: Any, leaked: int) -> str:
         x, row = change["features"], change["row"]
@@ -222,6 +233,8 @@ class Reporter:
 
     def _analysis(self, name: str, head: str, x: Any) -> ocsf.AnomalyAnalysis:
         quoted = [*rivals.PAIRS[f"person/{head}"], *ALWAYS_QUOTED]
+        if x[F["users"]] > 0.0:
+            quoted += QUOTED_OF_USERS
         if head == "sorted":
             quoted += rivals.PAIRS["many/sorted"]
         quoted = [name for name in dict.fromkeys(quoted) if name != "short" or x[F["short"]] >= 0.0]
@@ -264,7 +277,7 @@ class Reporter:
             "head": rivals.HEADS[int(change["head"])],
             "strongest_rival": rivals.RIVALS[int(change["rival"])],
             "log_likelihood_ratios": {
-                rival: six_digits(float(r)) for rival, r in zip(rivals.RIVALS, ratios, strict=True)
+                rival: six_digits(float(ratios[rivals.RIVALS.index(rival)])) for rival in _rivals_of(change["features"])
             },
             "scores": {head: six_digits(float(s)) for head, s in zip(rivals.HEADS, change["scores"], strict=True)},
             "surprise": six_digits(float(change["surprise"])),
@@ -290,6 +303,12 @@ class Reporter:
             "decided_by": decided_by,
             "latest_requests": _ring(row, "time"),
         }
+
+
+def _rivals_of(x: Any) -> list[str]:
+    """The organic explanations that an account with these statistics is judged against."""
+    priors = rivals.PRIORS[int(x[F["users"]] > 0.0)]
+    return [rival for rival, prior in zip(rivals.RIVALS, priors, strict=True) if prior > 0.0]
 
 
 def _service_words(x: Any) -> str:

@@ -41,7 +41,7 @@ MEANINGS = {
     ExitCode.INPUT: "an input file, or a worker's store of states, cannot be read or used",
     ExitCode.BROKER: "brokers cannot be reached, or refused",
     ExitCode.FAULT: "a fault of stillwatch, worth a report",
-    ExitCode.TEMPORARY: "a worker that got nowhere, did not stop in time, or has a full disk: start it again",
+    ExitCode.TEMPORARY: "a worker that got nowhere, stopped late, has a full disk or new credentials: start it again",
     ExitCode.INTERRUPTED: "interrupted",
 }
 """One line each, as `--help` and the README show them."""

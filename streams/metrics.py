@@ -121,6 +121,31 @@ METRICS = {
         "stillwatch_scoring_failures", Counter, "batches", (), "Batches whose scoring raised: a fault of stillwatch."
     ),
     "ready": Metric("stillwatch_ready", Gauge, "0 or 1", (), "1 while this worker scores what comes in."),
+    "refit": Metric(
+        "stillwatch_refit",
+        Gauge,
+        "0 or 1",
+        (),
+        "1 once this worker has seen that its accounts are no longer those of the baseline; the log says how.",
+    ),
+    "drift": Metric(
+        "stillwatch_drift",
+        Gauge,
+        "ratio",
+        ("count",),
+        "Accounts over what the baseline promises, in the last 1,000 account-days: 'findings', and 'near_30' and "
+        "'near_10', which came as near to one as the knob at these settings.",
+    ),
+    "drift_calls": Metric(
+        "stillwatch_drift_calls", Counter, "calls", ("count",), "How often such a count was held to be off."
+    ),
+    "beyond": Metric(
+        "stillwatch_beyond_people",
+        Gauge,
+        "share",
+        ("statistic",),
+        "Share of accounts of late whose statistic is outside the range of people's accounts (5 % to 95 %).",
+    ),
     "baseline": Metric(
         "stillwatch_baseline",
         Gauge,
@@ -165,6 +190,10 @@ class Metrics:
     state_bytes: Counter
     scoring_failures: Counter
     ready: Gauge
+    refit: Gauge
+    drift: Gauge
+    drift_calls: Counter
+    beyond: Gauge
     baseline: Gauge
 
     def __init__(self) -> None:

@@ -62,6 +62,8 @@ class Summary:
     forgotten
         At least so many states were given up, because there were more accounts than may be kept: should one of these
         send again, it starts anew.
+    drift
+        What is off when the accounts are no longer those of the baseline, in a line each.
     """
 
     records: int = 0
@@ -71,6 +73,7 @@ class Summary:
     misplaced: int = 0
     erased: int = 0
     forgotten: int = 0
+    drift: list[str] = field(default_factory=list)
 
 
 class Replay:
@@ -135,6 +138,7 @@ class Replay:
     def finish(self) -> Summary:
         """Close what is due at the end of the records; returns what was seen."""
         self._end_partition()
+        self.summary.drift = self._engine.watch.lines()
         return self.summary
 
     def _end_partition(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -143,6 +144,10 @@ class Service(faust.App):
             (Following(metrics.forgotten), lambda: self.store.forgotten),
             (Following(metrics.late_writes), lambda: self.store.late_writes),
         ]
+        calls = self.engine.watch.calls
+        self._followed += [
+            (Following(metrics.drift_calls.labels(count=name)), partial(calls.__getitem__, name)) for name in calls
+        ]
 
     @property
     def store(self) -> Store:
@@ -208,6 +213,7 @@ class Service(faust.App):
         """
         for following, total in self._followed:
             following.follow(total())
+        self._watch_population()
         self.metrics.accounts.set(self.store.accounts())
         self.metrics.accounts_ready.set(self.engine.accounts)
         self.metrics.ready.set(self.is_ready())
@@ -229,6 +235,17 @@ class Service(faust.App):
             log.warning("the files of our credentials have changed: ending, to be started again with the new ones")
             self.exit_code = ExitCode.TEMPORARY
             self.stop_worker()
+
+    def _watch_population(self) -> None:
+        """Say when the accounts are no longer those of the baseline, and show by how much."""
+        watch, metrics = self.engine.watch, self.metrics
+        for line in watch.news():
+            log.warning(line)
+        metrics.refit.set(watch.is_off)
+        for name in watch.names:
+            metrics.drift.labels(count=name).set(watch.rate(name).ratio)
+        for statistic, share in watch.beyond().items():
+            metrics.beyond.labels(statistic=statistic).set(share)
 
     async def _lag(self) -> int:
         positions = self.scorer.positions()

@@ -143,6 +143,11 @@ def part(batch: EventBatch, begin: int, end: int) -> EventBatch:
     return EventBatch(batch.accounts[begin:end], batch.ids[begin:end], batch.columns[begin:end])
 
 
+def cut(log: EventBatch, size: int) -> list[EventBatch]:
+    """A log in batches of a size."""
+    return [part(log, begin, begin + size) for begin in range(0, len(log), size)]
+
+
 def concatenated(*batches: EventBatch) -> EventBatch:
     """Batches of one log, one after the other."""
     return EventBatch(

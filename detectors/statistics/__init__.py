@@ -9,7 +9,7 @@ from detectors.statistics.neighbours import NearestLag
 from detectors.statistics.order import VonNeumannRatio
 from detectors.statistics.recurrence import RepeatShare
 from detectors.statistics.shape import LengthRatio, ShortAnswerShare
-from detectors.statistics.users import DistinctUsers
+from detectors.statistics.users import DistinctUsers, UserRatio
 
 __all__ = [
     "Breadth",
@@ -23,5 +23,6 @@ __all__ = [
     "Novelty",
     "RepeatShare",
     "ShortAnswerShare",
+    "UserRatio",
     "VonNeumannRatio",
 ]

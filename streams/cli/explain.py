@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from detectors.baseline import Baseline
     from detectors.events import EventBatch
 
-COUNTS = frozenset({"n", "window", "window_repeats", "window_hot", "outside_burst", "repeats", "hot"})
+COUNTS = frozenset({"n", "window", "window_repeats", "window_hot", "outside_burst", "repeats", "hot", "user_pairs"})
 """Features that count requests rather than tell what they are like."""
 
-_RIVALS = {"batch": "batch job"}
-"""Organic explanations whose short name does not say what they are."""
+_RIVALS = {"person": "a person", "service": "a service", "batch": "a batch job", "users": "users who are named"}
+"""Organic explanations as a row names them."""
 
 SHOWN_LOOKS = 5
 NARROW_LOOKS = 3
@@ -184,8 +184,10 @@ def _rivals(looks: list[Look]) -> Table:
     for name in looks[0]:
         if name.startswith("ratio/"):
             _, head, rival = name.split("/")
+            if rival == "users" and not any(look["users"] for look in looks):
+                continue
             cells = [plain(_number(look[name]), "green" if look[name] < 0 else "") for look in looks]
-            table.add_row(f"{head}, or a {_RIVALS.get(rival, rival)}", *cells)
+            table.add_row(f"{head}, or {_RIVALS[rival]}", *cells)
     return table
 
 

@@ -92,7 +92,7 @@ OWN, USUAL, ALARM = "#0072B2", "#B9D9B0", "#D55E00"
 PALE = 0.4
 """Opacity of what was before an account started anew."""
 
-RIVAL_COLOURS = {"person": "#0072B2", "service": "#CC79A7", "batch": "#E69F00"}
+RIVAL_COLOURS = {"person": "#0072B2", "service": "#CC79A7", "batch": "#E69F00", "users": "#009E73"}
 
 
 class Subject(NamedTuple):
@@ -262,7 +262,9 @@ def _draw_ratios(axes: Any, lives: list[list[Look]], baseline: Baseline, trace: 
     scores = np.array([deciding[f"score/{head}"] for head in rivals.HEADS])
     head = rivals.HEADS[int(calibration.leading_head(baseline.model[0], scores))]
     axes.axhline(0.0, color="0.3", linewidth=1.0)
-    for rival, colour in RIVAL_COLOURS.items():
+    named = any(look["users"] for life in lives for look in life)
+    shown = {rival: colour for rival, colour in RIVAL_COLOURS.items() if rival != "users" or named}
+    for rival, colour in shown.items():
         ratio = itemgetter(f"ratio/{head}/{rival}")
         _line(axes, lives, ratio, color=colour, linewidth=1.8, label=f"than {NAMES[rival]}")
     score = itemgetter(f"score/{head}")
@@ -275,7 +277,7 @@ def _draw_ratios(axes: Any, lives: list[list[Look]], baseline: Baseline, trace: 
         f"by the leading head, {head}: {HEAD_TITLES[head.split('+')[0]]}",
         fontweight="bold",
     )
-    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.08), ncols=len(RIVAL_COLOURS) + 1, borderaxespad=0.0)
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.08), ncols=len(shown) + 1, borderaxespad=0.0)
     _shade_silence(axes, lives[-1])
 
 

@@ -232,3 +232,5 @@ def _report(summary: Summary, source: str) -> None:
     if summary.forgotten:
         text = f"  --max-accounts is too small: {summary.forgotten} states or more were forgotten"
         ERR.print(plain(text, "yellow"))
+    for line in summary.drift:
+        ERR.print(plain(f"  {line}", "yellow"))

@@ -13,6 +13,9 @@ baselines:
 
 Counts are pooled over the seeds, since a seed has few accounts of a kind; brackets hold Wilson's 95 % interval.
 
+The third column, *at honest times*, is the second with the times of every extraction account replaced by a person's
+(`honest_times`): what is found without any cadence.
+
 With pools left out it also holds the knob to its word: false findings for each 1,000 account-days at each of `KNOBS`.
 
 Ends with exit code 1 when, with pools left out, fewer of the unmixed single accounts are found than `LEAST_FOUND`, or
@@ -31,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -43,6 +46,7 @@ from rich.table import Table
 
 from detectors.baseline import Baseline, load_default
 from detectors.embedding import load_wordllama
+from detectors.encoder import Encoder
 from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
 from detectors.fit import fit
@@ -51,12 +55,14 @@ from schemas.request import RequestLimits
 from streams.history import History, read_history
 from streams.ingest import Ingest
 from streams.replay import file_batches
+from tests.bench.honest_times import at_honest_times
 
 UNMIXED = ("sweep", "reasoning", "human-hours", "one-capability", "sorted", "takeover")
 ORGANIC_PARTS = "persons,services,jobs"
 BATCH = 5000
 
 JUDGED = "pools left out"
+HONEST_TIMES = "at honest times"
 """Which of the two baselines the targets are held against: the other has seen most of the people."""
 
 LEAST_FOUND = 0.9
@@ -77,12 +83,13 @@ class Stream(NamedTuple):
     pools: dict[str, str]
 
 
-def compose(shared: Path, seed: int, days: int, only: str, cache: Path) -> Path:
-    """Compose a stream once; returns its folder."""
-    folder = cache / f"seed-{seed}-days-{days}{'-organic' if only else ''}"
+def compose(shared: Path, seed: int, days: int, only: str, cache: Path, scale: float = 1.0) -> Path:
+    """Compose a stream once, with `scale` times as many accounts where there are so many; returns its folder."""
+    folder = cache / f"seed-{seed}-days-{days}{'-organic' if only else ''}{'' if scale == 1.0 else f'-scale-{scale:g}'}"
     if not (folder / "labels.json").exists():
         command = [sys.executable, str(shared / "traffic/compose.py"), "--corpora", str(shared / "corpora")]
         command += ["--out", str(folder), "--seed", str(seed), "--days", str(days), "--only", only]
+        command += ["--scale", str(scale)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
 
@@ -111,20 +118,28 @@ def read_stream(folder: Path, pool_of: dict[str, str]) -> Stream:
     return Stream(folder, json.loads((folder / "labels.json").read_text()), pools)
 
 
-def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str], knobs: Sequence[float]) -> list[list[bytes]]:
-    """Alerts on some of a stream's accounts at each setting of the knob, by the service's own path."""
-    ingest = Ingest(
-        encoder=baseline.encoder, embedder=load_wordllama(), limits=RequestLimits(), expected_partition=None
-    )
-    engines = [Engine(baseline, EngineOptions(false_findings_per_1000_account_days=knob)) for knob in knobs]
-    found: list[list[bytes]] = [[] for _ in knobs]
+def batches_of(stream: Stream, encoder: Encoder) -> Iterator[EventBatch]:
+    """A stream's events, by the service's own ingest."""
+    ingest = Ingest(encoder=encoder, embedder=load_wordllama(), limits=RequestLimits(), expected_partition=None)
     with (stream.folder / "events.jsonl").open("rb") as source:
         for records in file_batches(source, max_record_bytes=1 << 20, batch_records=BATCH):
-            batch = ingest(records).batch
-            keep = np.flatnonzero([name in accounts for name in batch.accounts])
-            part = EventBatch([batch.accounts[i] for i in keep], [batch.ids[i] for i in keep], batch.columns[keep])
-            for alerts, engine in zip(found, engines, strict=True):
-                alerts += map(encode_alert, engine.apply(0, part))
+            yield ingest(records).batch
+
+
+def part_of(batch: EventBatch, accounts: set[str]) -> EventBatch:
+    """The events of some accounts."""
+    keep = np.flatnonzero([name in accounts for name in batch.accounts])
+    return EventBatch([batch.accounts[i] for i in keep], [batch.ids[i] for i in keep], batch.columns[keep])
+
+
+def alerts_of(baseline: Baseline, stream: Stream, accounts: set[str], knobs: Sequence[float]) -> list[list[bytes]]:
+    """Alerts on some of a stream's accounts at each setting of the knob, by the service's own path."""
+    engines = [Engine(baseline, EngineOptions(false_findings_per_1000_account_days=knob)) for knob in knobs]
+    found: list[list[bytes]] = [[] for _ in knobs]
+    for batch in batches_of(stream, baseline.encoder):
+        part = part_of(batch, accounts)
+        for alerts, engine in zip(found, engines, strict=True):
+            alerts += map(encode_alert, engine.apply(0, part))
     return found
 
 
@@ -289,16 +304,23 @@ def left_out_baselines(history: History, pools: dict[str, str], progress: Progre
     return fitted
 
 
-def left_out_alerts(fits: dict[str, Baseline], stream: Stream, progress: Progress, task: Any) -> list[list[bytes]]:
-    """Alerts of the fits without a pool at each of `KNOBS`, each account judged by one of them."""
+def judges_of(fits: Iterable[str], stream: Stream) -> dict[str, str]:
+    """Account to the pool without which the fit that judges it was made."""
     judges = sorted(fits)
     without = sorted(account for account, pool in stream.pools.items() if not pool)
     judge = {account: pool for account, pool in stream.pools.items() if pool}
-    judge |= {account: judges[i % len(judges)] for i, account in enumerate(without)}
-    found: list[list[bytes]] = [[] for _ in KNOBS]
-    for pool in judges:
+    return judge | {account: judges[i % len(judges)] for i, account in enumerate(without)}
+
+
+def left_out_alerts(
+    fits: dict[str, Baseline], stream: Stream, knobs: Sequence[float], progress: Progress, task: Any
+) -> list[list[bytes]]:
+    """Alerts of the fits without a pool at each setting of the knob, each account judged by one of them."""
+    judge = judges_of(fits, stream)
+    found: list[list[bytes]] = [[] for _ in knobs]
+    for pool in sorted(fits):
         own = {account for account, j in judge.items() if j == pool}
-        for alerts, more in zip(found, alerts_of(fits[pool], stream, own, KNOBS), strict=True):
+        for alerts, more in zip(found, alerts_of(fits[pool], stream, own, knobs), strict=True):
             alerts += more
         progress.advance(task)
     return found
@@ -328,7 +350,7 @@ def main() -> int:
     shared = Path(options.shared)
     pool_of = person_pools(shared)
     scorer = load_scorer(shared)
-    tallies = {"default": Tally(scorer), JUDGED: Tally(scorer)}
+    tallies = {name: Tally(scorer) for name in ("default", JUDGED, HONEST_TIMES)}
     by_knob = {knob: Tally(scorer) for knob in KNOBS[:-1]} | {KNOBS[-1]: tallies[JUDGED]}
     with Progress(console=Console(stderr=True)) as progress:
         folders = [compose(shared, seed, options.days, ORGANIC_PARTS, options.cache) for seed in options.fit_seeds]
@@ -336,13 +358,16 @@ def main() -> int:
         files = [folder / "events.jsonl" for folder in folders]
         history = read_history(files, RequestLimits(), model=None, dimension=None, advance=lambda size: None)
         fits = left_out_baselines(history, pools, progress)
-        task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + len(fits)))
+        task = progress.add_task("scoring streams", total=len(options.seeds) * (1 + 2 * len(fits)))
         for seed in options.seeds:
             stream = read_stream(compose(shared, seed, options.days, "", options.cache), pool_of)
             tallies["default"].add(stream, *alerts_of(load_default(), stream, set(stream.labels), KNOBS[-1:]))
             progress.advance(task)
-            for tally, alerts in zip(by_knob.values(), left_out_alerts(fits, stream, progress, task), strict=True):
+            at_knobs = left_out_alerts(fits, stream, KNOBS, progress, task)
+            for tally, alerts in zip(by_knob.values(), at_knobs, strict=True):
                 tally.add(stream, alerts)
+            honest = stream._replace(folder=at_honest_times(stream.folder))
+            tallies[HONEST_TIMES].add(honest, *left_out_alerts(fits, honest, KNOBS[-1:], progress, task))
             progress.console.print(seed_line(seed, tallies), soft_wrap=True, highlight=False)
     show(Console(width=150), tallies, by_knob)
     met, line = verdict(tallies[JUDGED])

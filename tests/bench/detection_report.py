@@ -3,9 +3,9 @@
     python -m tests.bench.detection_report --shared DIR [--seeds 1 2 3] [--fit-seeds 11 12 13] [--days 14]
         [--out tests/bench/DETECTION.md]
 
-One after the other: `tests.bench.detection`, `tests.bench.comparison`, `tests.bench.ablation` on composed streams, and
-`tests.redteam` on made-up ones. Each explains itself with --help. Ends with the exit code of the first, which says
-whether the targets are met.
+One after the other: `tests.bench.detection`, `tests.bench.assumptions`, `tests.bench.comparison`,
+`tests.bench.ablation` on composed streams, and `tests.redteam` on made-up ones. Each explains itself with --help. Ends
+with an exit code above 0 when one of them does: the first two say whether their targets are met.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ is the column *pools left out*: nobody is judged by a baseline that has seen the
 
 PARTS = {
     "What is found, and who is troubled": "tests.bench.detection",
+    "The knob, and what it rests on": "tests.bench.assumptions",
     "Beside other methods": "tests.bench.comparison",
     "What each part is worth": "tests.bench.ablation",
 }

@@ -86,7 +86,7 @@ class Trial:
 
     def __call__(self, events: Events, listed: set[str]) -> Verdict:
         """Verdict on one account, of whose events those with an id in `listed` carry a list's prompts."""
-        parts = [self._ingest(records) for records in _records(events)]
+        parts = [self._ingest(records) for records in records_of(events)]
         batch = joined([part.batch for part in parts])
         engine = Engine(self._baseline, self._options, capacity=2)
         alerts = engine.apply(FILE_PARTITION, batch)
@@ -110,7 +110,7 @@ class Trial:
 
 def ingested(events: Events) -> list[Ingested]:
     """What the service's ingest makes of some events, with the default baseline's encoder."""
-    return [_default_ingest()(records) for records in _records(events)]
+    return [_default_ingest()(records) for records in records_of(events)]
 
 
 @cache
@@ -118,7 +118,8 @@ def _default_ingest() -> Ingest:
     return Ingest(encoder=load_default().encoder, embedder=load_wordllama(), expected_partition=None)
 
 
-def _records(events: Sequence[Event]) -> Iterator[list[FileRecord]]:
+def records_of(events: Sequence[Event]) -> Iterator[list[FileRecord]]:
+    """Events as records of a file, some thousands at a time."""
     for begin in range(0, len(events), BATCH):
         yield [
             FileRecord("redteam", FILE_PARTITION, begin + i, -1, None, orjson.dumps(event), ())
@@ -146,5 +147,5 @@ def _peak(engine: Engine, batch: EventBatch) -> tuple[float, str, str]:
     look = max(looks, key=lambda look: float(look["surprise"]))
     head = max(HEADS, key=lambda head: float(look[f"score/{head}"]))
     priors = PRIORS[int(look["users"] > 0.0)]
-    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True)}
+    held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True) if p > 0.0}
     return float(look["surprise"]) - engine.threshold, head, max(held, key=lambda rival: held[rival])

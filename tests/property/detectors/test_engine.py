@@ -19,6 +19,7 @@ from tests.made_up import (
     START,
     batch_job,
     concatenated,
+    cut,
     listed,
     part,
     person,
@@ -55,10 +56,6 @@ def told_of(alerts: Sequence[Alert]) -> dict[str, tuple[object, ...]]:
         data = {name: value for name, value in alert.evidences[0].data.items() if name != "decided_by"}
         told[alert.metadata.uid] = (alert.account, alert.time, alert.message, data)
     return told
-
-
-def cut(log: EventBatch, size: int) -> list[EventBatch]:
-    return [part(log, begin, begin + size) for begin in range(0, len(log), size)]
 
 
 ONE_BATCH = Engine(BASELINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from detectors.statistics import (
     Duplicates,
     LongestQuarterRatio,
     NearestLag,
+    UserRatio,
     VonNeumannRatio,
     cadence,
     coverage,
@@ -31,6 +33,8 @@ from detectors.statistics import (
     users,
 )
 from tests.made_up import HOUR, START, generator, listed, near, person, random_codes
+
+seeds = st.integers(0, 2**32 - 1)
 
 NOTHING = np.full(memory.HELD, memory.ABSENT, np.int64)
 
@@ -398,15 +402,55 @@ def test_users_are_counted_within_their_standard_error(n: int, calls: int, seed:
     assert held["named"][0] == n * calls
 
 
-def test_invented_users_are_not_plausible() -> None:
-    fresh, few, anonymous = DistinctUsers(), DistinctUsers(), DistinctUsers()
-    for k in range(200):
-        fresh.learn_one({"end_user": 1000 + k})
-        few.learn_one({"end_user": 1 + k % 20})
-        anonymous.learn_one({"end_user": 1 + k % 20 if k % 3 == 0 else 0})
-    assert fresh.get()["plausible"] == 0.0
-    assert few.get()["plausible"] == 1.0
-    assert anonymous.get()["plausible"] == 0.0
+def plausible_users(names: Iterable[int]) -> float:
+    users = DistinctUsers()
+    for name in names:
+        users.learn_one({"end_user": name})
+    return users.get()["plausible"]
+
+
+def zipf_names(count: int, n: int, seed: int) -> list[int]:
+    rng = generator(seed)
+    return [1 + int((rng.pareto(0.8) + 1.0) % count) for _ in range(n)]
+
+
+@given(st.integers(20, 300), seeds)
+def test_users_of_whom_some_come_often_are_plausible(count: int, seed: int) -> None:
+    assert plausible_users(zipf_names(count, 400, seed)) == 1.0
+    sittings = generator(seed).integers(1, count + 1, 40)
+    assert plausible_users(int(name) for name in np.repeat(sittings, 10)) == 1.0
+
+
+@given(st.integers(20, 300), seeds)
+def test_invented_users_are_not_plausible(count: int, seed: int) -> None:
+    rng = generator(seed)
+    assert plausible_users(int(name) for name in rng.integers(1, count + 1, 400)) == 0.0, "dealt out evenly"
+    assert plausible_users(1 + k % count for k in range(400)) == 0.0, "dealt out in turn"
+    assert plausible_users(range(1, 401)) == 0.0, "a new one each time"
+    some = zipf_names(count, 400, seed)
+    assert plausible_users(name if k % 3 == 0 else 0 for k, name in enumerate(some)) == 0.0, "on few requests"
+
+
+def user_ratio(names: Sequence[int], codes: np.ndarray) -> float:
+    ratio = UserRatio()
+    for name, code in zip(names, codes, strict=True):
+        ratio.learn_one({"end_user": name, "code": code})
+    return ratio.get()
+
+
+@given(seeds)
+def test_a_list_has_no_memory_inside_users_however_their_names_are_dealt_out(seed: int) -> None:
+    codes = random_codes(400, generator(seed))
+    for names in (zipf_names(50, 400, seed), [1 + k // 8 for k in range(400)], [1 + k % 5 for k in range(400)]):
+        assert user_ratio(names, codes) == pytest.approx(1.0, abs=0.05)
+
+
+@given(seeds)
+def test_users_who_follow_up_on_themselves_have_memory_though_their_requests_interleave(seed: int) -> None:
+    rng = generator(seed)
+    subject = random_codes(40, rng)
+    names = rng.integers(0, 40, 400)
+    assert user_ratio([1 + int(name) for name in names], near(subject[names], BITS // 4, rng)) < 0.85
 
 
 @given(st.lists(st.integers(1, 2**63), max_size=60), st.lists(st.integers(1, 2**63), max_size=60))
@@ -417,8 +461,11 @@ def test_merged_users_are_those_of_both(a: list[int], b: list[int]) -> None:
         for name in names:
             users.update(one[0], np.uint64(name))
         held.append(one)
+    compared = held[0]["compared"] + held[1]["compared"]
     users.merge(held[0][0], held[1][0])
-    assert held[0].tobytes() == held[2].tobytes()
+    for counted in ("named", "requests", "bitmap"):
+        assert (held[0][counted] == held[2][counted]).all(), counted
+    assert held[0]["compared"] == compared, "pairs within an account, none across"
 
 
 @given(st.lists(st.integers(1, 40), max_size=120))

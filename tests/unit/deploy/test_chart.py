@@ -278,6 +278,21 @@ def test_the_topics_are_seen_to_before_anything_starts(job: str, words: str) -> 
     assert environment(worker)["STILLWATCH_SASL_USERNAME"] == "stillwatch"
 
 
+def test_large_numbers_stay_numbers() -> None:
+    """Helm reads numbers of files as floats, and would write a million as 1e+06."""
+    objects = render(
+        {
+            "settings": {"max_record_bytes": 2_097_152},
+            "replay": {"enabled": True, "ttlSecondsAfterFinished": 2_000_000},
+            "autoscaling": {"enabled": True, "lagThreshold": 5_000_000},
+        }
+    )
+    topics, replay = sorted(of_kind(objects, "Job"), key=lambda job: str("-replay-" in job["metadata"]["name"]))
+    assert "--max-record-bytes=2097152" in topics["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert replay["spec"]["ttlSecondsAfterFinished"] == 2_000_000
+    assert one(objects, "ScaledObject")["spec"]["triggers"][0]["metadata"]["lagThreshold"] == "5000000"
+
+
 def test_with_strimzi_or_when_told_so_no_job_makes_topics() -> None:
     assert of_kind(render({"strimzi": {"enabled": True, "cluster": "c"}}), "Job") == []
     assert of_kind(render({"topics": {"job": "off"}}), "Job") == []

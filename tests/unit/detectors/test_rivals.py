@@ -96,21 +96,40 @@ def test_heads_are_silent_before_they_can_tell(baseline: Baseline, x: np.ndarray
     assert list(judged(baseline.model, x)[1] == rivals.SILENT) == silent
 
 
+def test_names_are_held_against_a_list_and_for_users_by_what_each_of_them_does() -> None:
+    def ratio(vn_user: float, pairs: float) -> float:
+        return float(rivals.users_ratio(look(users=1.0, vn_user=vn_user, user_pairs=pairs)))
+
+    assert ratio(1.0, 120.0) > ratio(1.0, 20.0) > 2.0, "no memory inside users, the surer the more pairs"
+    assert ratio(0.9, 120.0) < -3.0
+    assert ratio(0.9, 120.0) == pytest.approx(np.log(rivals.USER_LISTS), abs=0.01), "never out of the question"
+    assert ratio(1.0, 0.0) == 0.0, "nothing can be told before a user came twice"
+    assert all(np.isfinite([ratio(v, p) for v in (0.0, 0.3, 1.0, 1.5, 2.0) for p in (0.0, 1.0, 128.0)]))
+
+
+def test_users_who_are_named_are_a_rival_only_where_they_are_plausible(baseline: Baseline) -> None:
+    alike = {"vn_recent": 1.0, "vn_session": 1.0, "nearest_lag": 7.0, "vn_user": 0.85, "user_pairs": 100.0}
+    without, named = judged(baseline.model, look(**alike))[1], judged(baseline.model, look(users=1.0, **alike))[1]
+    assert (named[:2] < 0.0).all(), "the users follow up on themselves"
+    assert (without[:2] > named[:2]).all()
+
+
 def test_the_strongest_rival_is_the_one_hardest_to_reject(baseline: Baseline) -> None:
     model = baseline.model[0]
     x = look()
-    assert rivals.strongest_rival(model, x, np.array([5.0, 5.0, 5.0])) == rivals.RIVALS.index("person")
-    assert rivals.strongest_rival(model, x, np.array([9.0, -1.0, 5.0])) == rivals.RIVALS.index("service")
-    assert rivals.strongest_rival(model, x, np.array([9.0, 9.0, 0.0])) == rivals.RIVALS.index("batch")
+    assert rivals.strongest_rival(model, x, np.array([5.0, 5.0, 5.0, 0.0])) == rivals.RIVALS.index("person")
+    assert rivals.strongest_rival(model, x, np.array([9.0, -1.0, 5.0, 0.0])) == rivals.RIVALS.index("service")
+    assert rivals.strongest_rival(model, x, np.array([9.0, 9.0, 0.0, 0.0])) == rivals.RIVALS.index("batch")
 
 
 def test_plausible_users_make_a_service_likelier_and_never_certain(baseline: Baseline) -> None:
     model = baseline.model[0]
-    ratios = np.array([5.0, 4.0, 9.0])
+    ratios = np.array([5.0, 4.0, 9.0, 9.0])
     assert rivals.strongest_rival(model, look(), ratios) == rivals.RIVALS.index("person")
     assert rivals.strongest_rival(model, look(users=1.0), ratios) == rivals.RIVALS.index("service")
     for n in (100, 400, 2000):
         x = {"vn_recent": 1.0, "vn_session": 1.0, "nearest_lag": 7.0, "vn_length": 1.0, "vn_long": 1.0}
+        x |= {"vn_user": 1.0, "user_pairs": 0.8 * n}
         without, named = (judged(baseline.model, look(n, **x, users=users))[1] for users in (0.0, 1.0))
         memoryless = rivals.HEADS.index("memoryless")
         assert 0.1 < without[memoryless] - named[memoryless] < 3.0
