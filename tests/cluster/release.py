@@ -72,6 +72,10 @@ class Release:
         """Pods of the workers."""
         return self.cluster.get("pods", of=self.namespace, labels=WORKERS)
 
+    def identities(self) -> set[str]:
+        """Identities of the workers that are not about to stop: a pod that replaces one of its name has another."""
+        return {pod["metadata"]["uid"] for pod in self.pods() if not is_stopping(pod)}
+
     def ready(self) -> list[str]:
         """Names of workers that are ready and not about to stop."""
         return sorted(pod["metadata"]["name"] for pod in self.pods() if is_ready(pod))
@@ -101,7 +105,12 @@ class Release:
 def is_ready(pod: Object) -> bool:
     """Whether a pod counts for a budget: ready, and not asked to stop."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+    return conditions.get("Ready") == "True" and not is_stopping(pod)
+
+
+def is_stopping(pod: Object) -> bool:
+    """Whether a pod was asked to stop."""
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def pods_of(objects: Sequence[Object]) -> list[Object]:
