@@ -128,7 +128,9 @@ class Cluster:
         """An object as a dictionary, or without a name the list of all; `labels` select."""
         named = [name] if name else []
         chosen = ["--selector", labels] if labels else []
-        answer = json.loads(self.kubectl("get", kind, *named, *chosen, "--output", "json", of=of).out)
+        where = ["--namespace", of] if of else []
+        command = (self.tools.kubectl, "--kubeconfig", self.kubeconfig("admin"), *where, "get", kind, *named, *chosen)
+        answer = json.loads(run(*command, "--output", "json", level=logging.DEBUG).out)
         return answer if name else answer["items"]
 
     def make_namespace(self, name: str) -> str:
@@ -239,8 +241,9 @@ def run(
     *command: str | Path,
     text: str | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    level: int = logging.INFO,
 ) -> Output:
-    """Run a command to its end and log it. Raises `CommandError`."""
+    """Run a command to its end and log it at a level. Raises `CommandError`."""
     words: Sequence[str] = [str(word) for word in command]
     began = time.monotonic()
     done = subprocess.run(
@@ -253,7 +256,7 @@ def run(
         timeout=COMMAND_SECONDS,
     )
     shown = shlex.join([Path(words[0]).name, *words[1:]])
-    log.info("%s: %d after %.1f s", shown, done.returncode, time.monotonic() - began)
+    log.log(level, "%s: %d after %.1f s", shown, done.returncode, time.monotonic() - began)
     if done.returncode != 0:
         raise CommandError(f"{shown}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
     return Output(done.stdout, done.stderr)

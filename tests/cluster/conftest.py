@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.cluster.tools import MissingError, Tools, found, saved_image
 from tests.cluster.volumes import make_volumes
 
 VOLUMES = 30
+
+logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
 NOT_PRIVATE = "needs namespaces of its own: run make cluster-test or make cluster-e2e"
 

@@ -59,9 +59,10 @@ class Release:
         """Go back to a revision, and wait until it works. Raises `CommandError`."""
         return self._helm("rollback", self.name, str(revision), *WAIT)
 
-    def uninstall(self) -> Output:
-        """Remove it, and wait until it is gone. Raises `CommandError`."""
-        return self._helm("uninstall", self.name, *WAIT)
+    def uninstall(self) -> None:
+        """Remove it, and wait until the workers have ended, which Helm does not. Raises `CommandError`."""
+        self._helm("uninstall", self.name, *WAIT)
+        self.cluster.until("workers ended", lambda: not self.pods())
 
     def render(self, *values: str) -> list[Object]:
         """Objects of the chart, hooks among them."""

@@ -97,26 +97,21 @@ def test_a_pod_with_more_rights_is_refused(release: Release, loosened: dict[str,
 @pytest.mark.parametrize("profile", ["trial", "standard"])
 def test_install_upgrade_roll_back_uninstall(release: Release, profile: str) -> None:
     assert release.install(PROFILES[profile]).warnings == []
-    first = revisions(release)
+    first = release.identities()
     replicas = release.workload()["spec"]["replicas"]
     assert len(release.ready()) == replicas
 
     assert release.upgrade("settings.log_level=DEBUG").warnings == []
-    second = revisions(release)
+    second = release.identities()
     assert len(release.ready()) == replicas
     assert second.isdisjoint(first), "a changed setting replaces every pod"
 
     release.roll_back(1)
     assert len(release.ready()) == replicas
-    assert revisions(release).isdisjoint(second)
+    assert release.identities().isdisjoint(second)
 
     release.uninstall()
     release.cluster.until("all of it gone", lambda: not left_in(release))
-
-
-def revisions(release: Release) -> set[str]:
-    """Identities of the workers' pods."""
-    return {pod["metadata"]["uid"] for pod in release.pods()}
 
 
 def left_in(release: Release) -> set[str]:

@@ -90,9 +90,9 @@ async def disturbed(stream: Stream, tmp_path: Path, disturb: Callable[[], None])
 
 async def test_a_rolling_update_loses_nothing(stream: Stream, tmp_path: Path) -> None:
     def update() -> None:
-        before = identities(stream.release)
+        before = stream.release.identities()
         stream.release.upgrade("settings.log_level=DEBUG")
-        assert identities(stream.release).isdisjoint(before)
+        assert stream.release.identities().isdisjoint(before)
 
     await disturbed(stream, tmp_path, update)
 
@@ -172,10 +172,6 @@ async def test_a_worker_has_no_rights(stream: Stream) -> None:
     release.uninstall()
 
 
-def identities(release: Release) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in release.pods()}
-
-
 def restarts(release: Release) -> int:
     return sum(status["restartCount"] for pod in release.pods() for status in pod["status"]["containerStatuses"])
 
@@ -185,7 +181,7 @@ def all_ready(release: Release, count: int, without: Set[str] = frozenset()) -> 
     release.cluster.until(
         f"{count} workers ready",
         lambda: (
-            (len(release.ready()), len(release.pods())) == (count, count) and identities(release).isdisjoint(without)
+            (len(release.ready()), len(release.pods())) == (count, count) and release.identities().isdisjoint(without)
         ),
         MOVE_SECONDS,
     )
