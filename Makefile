@@ -68,6 +68,17 @@ test-integration: dev broker ## Run the tests on a real Kafka (they start their 
 test-e2e: dev broker ## Run the commands of the README as a user does
 	@$(BIN)/pytest tests/e2e $(ARGS)
 
+.PHONY: cluster-test
+cluster-test: dev ## Install, upgrade, roll back, drain the chart on a real Kubernetes control plane with fake nodes (root)
+	@$(BIN)/python -m tests.cluster.tools control-plane
+	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_control_plane.py $(ARGS)
+
+.PHONY: cluster-e2e
+cluster-e2e: dev broker ## Disturb the chart's pods in mid-stream on real kubelets and a real Kafka; nothing may be lost (root)
+	@deploy/image.sh tools && deploy/image.sh base && deploy/image.sh build
+	@$(BIN)/python -m tests.cluster.tools node
+	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_pods.py $(ARGS)
+
 # A checkout holds one .venv; the other versions have theirs in the cache.
 .PHONY: test-pythons
 test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this machine has

@@ -21,7 +21,7 @@ settings.load_profile("stillwatch")
 TESTS = Path(__file__).parent
 
 # Folders whose tests are marked as a whole, so that `-m "not integration"` works from anywhere.
-MARKED_FOLDERS = ("integration", "e2e")
+MARKED_FOLDERS = ("integration", "e2e", "cluster")
 
 
 NO_CORPORA = "needs composed traffic: set STILLWATCH_SHARED to the folder that holds traffic/ and corpora/"

@@ -1,0 +1,132 @@
+"""The chart as a platform team meets it: rendered, and installed as a release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.cluster import Cluster, Output
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "chart"
+
+PROFILES = {name: str(CHART / "profiles" / f"{name}.yaml") for name in ("trial", "standard", "large")}
+"""Files of values to start from."""
+
+EVERYTHING = (
+    "autoscaling.enabled=true",
+    "monitoring.podMonitor.enabled=true",
+    "monitoring.serviceMonitor.enabled=true",
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.dashboard.enabled=true",
+    "replay.enabled=true",
+    "strimzi.enabled=true",
+    "strimzi.cluster=kafka",
+)
+"""What the chart has beside the workers."""
+
+WORKERS = "app.kubernetes.io/component=worker"
+"""Labels of the workers' pods."""
+
+WAIT = ("--wait", "--timeout", "240s")
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the chart by its name, in a namespace; `brokers` are its Kafka's."""
+
+    cluster: Cluster
+    name: str
+    namespace: str
+    brokers: str = "kafka.example:9092"
+
+    def install(self, *values: str) -> Output:
+        """Install and wait until it works. Raises `CommandError`."""
+        return self._helm("install", self.name, CHART, *WAIT, *self._set(values))
+
+    def upgrade(self, *values: str) -> Output:
+        """Change values, keep the others, and wait until it works. Raises `CommandError`."""
+        return self._helm("upgrade", self.name, CHART, "--reuse-values", *WAIT, *self._set(values))
+
+    def roll_back(self, revision: int) -> Output:
+        """Go back to a revision, and wait until it works. Raises `CommandError`."""
+        return self._helm("rollback", self.name, str(revision), *WAIT)
+
+    def uninstall(self) -> None:
+        """Remove it, and wait until the workers have ended, which Helm does not. Raises `CommandError`."""
+        self._helm("uninstall", self.name, *WAIT)
+        self.cluster.until("workers ended", lambda: not self.pods())
+
+    def render(self, *values: str) -> list[Object]:
+        """Objects of the chart, hooks among them."""
+        text = self._helm("template", self.name, CHART, *self._set(values)).out
+        return [each for each in yaml.safe_load_all(text) if each]
+
+    def pods(self) -> list[Object]:
+        """Pods of the workers."""
+        return self.cluster.get("pods", of=self.namespace, labels=WORKERS)
+
+    def identities(self) -> set[str]:
+        """Identities of the workers that are not about to stop: a pod that replaces one of its name has another."""
+        return {pod["metadata"]["uid"] for pod in self.pods() if not is_stopping(pod)}
+
+    def ready(self) -> list[str]:
+        """Names of workers that are ready and not about to stop."""
+        return sorted(pod["metadata"]["name"] for pod in self.pods() if is_ready(pod))
+
+    def evict(self, pod: str) -> None:
+        """Ask for a pod's eviction, as a drain does. Raises `CommandError` when the budget refuses it."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        asked = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}})
+        self.cluster.kubectl("create", "--raw", path, "-f", "-", text=asked)
+
+    def workload(self) -> Object:
+        """The StatefulSet or Deployment of the workers."""
+        (found,) = self.cluster.get(
+            "statefulsets,deployments", of=self.namespace, labels=f"app.kubernetes.io/instance={self.name}"
+        )
+        return found
+
+    def _helm(self, *arguments: str | Path) -> Output:
+        return self.cluster.helm(*arguments, of=self.namespace)
+
+    def _set(self, values: Sequence[str]) -> list[str]:
+        """Flags for `key=value` and for files of values."""
+        given = [f"kafka.brokers={self.brokers}", *values]
+        return [word for each in given for word in (("--set", each) if "=" in each else ("--values", each))]
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod counts for a budget: ready, and not asked to stop."""
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and not is_stopping(pod)
+
+
+def is_stopping(pod: Object) -> bool:
+    """Whether a pod was asked to stop."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def pods_of(objects: Sequence[Object]) -> list[Object]:
+    """The pods that workloads among objects would make, as pods, so that admission judges them."""
+    return [_pod_of(each) for each in objects if "template" in each.get("spec", {})]
+
+
+def _pod_of(workload: Object) -> Object:
+    template = workload["spec"]["template"]
+    claims = [each["metadata"]["name"] for each in workload["spec"].get("volumeClaimTemplates", [])]
+    claimed = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": workload["metadata"]["name"]},
+        # A service account of the chart is not there before it is installed.
+        "spec": {**template["spec"], "volumes": template["spec"]["volumes"] + claimed, "serviceAccountName": "default"},
+    }
