@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas.order import forget_headers
 from streams.sending import make_producer
@@ -83,8 +84,7 @@ async def _wait(
     end = monotonic() + seconds
     while True:
         # The commit comes last in a checkpoint: once it is past the order, the state is deleted.
-        committed = await admin.list_consumer_group_offsets(group, partitions=[requests])
-        behind = max(0, offset + 1 - max(0, committed[requests].offset))
+        behind = max(0, offset + 1 - max(0, await _committed(admin, group, requests)))
         if not behind:
             return Carried.OUT, 0
         if await _has_nobody(admin, group):
@@ -94,8 +94,19 @@ async def _wait(
         await asyncio.sleep(LOOK_SECONDS)
 
 
+async def _committed(admin: AIOKafkaAdminClient, group: str, partition: TopicPartition) -> int:
+    """The group's offset, -1 for none: a cluster on which no group ever was makes its coordinator now, in a while."""
+    try:
+        return int((await admin.list_consumer_group_offsets(group, partitions=[partition]))[partition].offset)
+    except GroupCoordinatorNotAvailableError:
+        return -1
+
+
 async def _has_nobody(admin: AIOKafkaAdminClient, group: str) -> bool:
-    (answer,) = await admin.describe_consumer_groups([group])
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:
+        return False
     return all(described[2] in NOBODY for described in answer.groups)
 
 
