@@ -49,15 +49,20 @@ def start(start: Start) -> Start:
     return partial(start, instance_id="a")
 
 
+async def scored(kafka: str, settings: Settings, start: Start, accounts: list[str]) -> None:
+    """Five requests of each account, and a worker that has scored them and ended."""
+    requests = [request(account, NOW + k, id=f"{account}-{k}") for k in range(5) for account in accounts]
+    await send(kafka, TopicNames.of(settings).requests, requests)
+    worker = start()
+    await wait_done(kafka, settings.group_id, TopicNames.of(settings).requests, 60, worker)
+    assert worker.stop() == 0
+
+
 async def test_after_partitions_are_added_accounts_that_move_start_anew_and_nothing_is_lost(
     kafka: str, settings: Settings, start: Start
 ) -> None:
     names, accounts = TopicNames.of(settings), [f"acct-{k}" for k in range(40)]
-    first = [request(account, NOW + k, id=f"{account}-{k}") for k in range(5) for account in accounts]
-    await send(kafka, names.requests, first)
-    worker = start()
-    await wait_done(kafka, settings.group_id, names.requests, 60, worker)
-    assert worker.stop() == 0
+    await scored(kafka, settings, start, accounts)
 
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
@@ -87,11 +92,7 @@ async def test_the_history_of_all_accounts_can_be_kept_by_reading_the_requests_o
     kafka: str, settings: Settings, start: Start
 ) -> None:
     names, accounts = TopicNames.of(settings), [f"acct-{k}" for k in range(40)]
-    first = [request(account, NOW + k, id=f"{account}-{k}") for k in range(5) for account in accounts]
-    await send(kafka, names.requests, first)
-    worker = start()
-    await wait_done(kafka, settings.group_id, names.requests, 60, worker)
-    assert worker.stop() == 0
+    await scored(kafka, settings, start, accounts)
 
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
