@@ -95,6 +95,9 @@ UNKNOWN_SHARE = -1.0
 
 F = {name: i for i, name in enumerate(FEATURES)}
 
+FIRST_LOOK = 16
+"""Covered requests of an account when it is first judged."""
+
 FENCED, DUPLICATE, ADMITTED = 0, 1, 2
 """What `admit` says of an event: applied before, logged twice, or to be counted."""
 
@@ -137,14 +140,13 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
         cadence.first(row["cadence"], time)
     else:
         cadence.update(row["cadence"], time, gap)
-    users.update(row["users"], event["end_user"])
     if flags & FAILED:
         row["cadence"]["failed"] += 1
     if flags & (FAILED | NO_CONTENT):
         return False
     code = event["code"]
     log_length = shape.log_length(np.float64(event["length"]))
-    users.follow(row["users"], event["end_user"], code)
+    users.update(row["users"], event["end_user"], code)
     memory.recall(row["memory"], code, scratch)
     coverage.update(row["coverage"], code, scratch)
     order.update(row["order"], scratch, gap)
@@ -161,7 +163,7 @@ def step(row: Record, event: Record, scratch: Vector) -> Scalar:
 @kernel
 def is_look(n: Scalar) -> Scalar:
     """Whether the account is judged at its `n`-th covered request: often at first, then at every thirty-second."""
-    if n < 16:
+    if n < FIRST_LOOK:
         return False
     if n < 64:
         return n % 4 == 0

@@ -54,6 +54,9 @@ NEW_DAY = 1 << (2 * LEVELS)
 OPENED = 2 << (2 * LEVELS)
 """Mark of an event that opened a finding."""
 
+WATCHED_FROM_THE_FIRST = 1e-9
+"""The least peak of an account that was watched at its first look."""
+
 DAY_MS = 86_400_000
 
 BLOCK = 10
@@ -99,8 +102,13 @@ TALLY_DTYPE = np.dtype(
 
 @kernel
 def marks_of(tally: Record, peak: Scalar, surprise: Scalar, threshold: Scalar) -> Scalar:
-    """Marks of a look, given the account's largest surprise before it."""
+    """Marks of a look, given the account's largest surprise before it (`WATCHED_FROM_THE_FIRST` or more).
+
+    A peak of 0 is that of a record of an older version, which kept none: when it came past a level is not known.
+    """
     marks = 0
+    if peak == 0.0:
+        return marks
     for k in range(LEVELS):
         if surprise < threshold:
             if peak < tally["level"][k] <= surprise:
@@ -166,6 +174,7 @@ class AgainstPromise(drift.PageHinkley):
     def _reset(self) -> None:
         """Begin anew, with the promise for the mean."""
         super()._reset()  # type: ignore[no-untyped-call]
+        self._min_increase = 0.0  # River begins at infinity, and so forgets the first observation
         self._x_mean.update(self.promised, self.WEIGHT)
 
 

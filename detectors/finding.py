@@ -157,6 +157,8 @@ def look(
     _assess(row, model, change)
     surprise = change["surprise"]
     covered = row["header"]["covered"]
+    if covered == account.FIRST_LOOK:
+        episode["peak"] = max(episode["peak"], drift.WATCHED_FROM_THE_FIRST)
     marks[event] |= drift.marks_of(tally, episode["peak"], surprise, policy["threshold"])
     if drift.is_milestone(covered):
         drift.count_beyond(tally, covered, change["features"])

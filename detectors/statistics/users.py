@@ -3,16 +3,20 @@
 An account may name the user behind each request. The names cost nothing to invent, so they are tested like anything
 else. Three things are kept:
 
-- *number*: distinct users by linear counting in 256 bits (Whang et al. 1990). A fresh id on each call says nothing;
+- *number*: distinct users by linear counting in 256 bits (Whang et al. 1990);
 - *shape*: how often two of the last sixteen requests are the same user's (Simpson 1949), as a multiple of what users
   who come equally often would give. A crowd has regulars and sittings and comes to 3 and more; names dealt out evenly
   come to 1;
 - *order*: distance of successive requests of the same user over that of any two of the account's, von Neumann's ratio
   inside each user's stream. Users follow up on themselves, ask again, and have subjects of their own: well below 1. A
-  list under invented names has 1, however the names are dealt out.
+  list under invented names has 1, unless they are dealt out by subject.
 
 The order is kept for the users of `SEATS` seats, one of which each user's hash points to; who comes later to a taken
-seat takes it. Half-life 88 pairs. Bytes: 640. Cost: one distance and sixteen comparisons a request.
+seat takes it. Shape and order forget with every request, named or not (half-life 88), and users explain an account only
+while most of its recent requests follow one of their own user's: neither an honest past nor the named part of the
+traffic excuses the rest. So a fresh id on each call says nothing.
+
+Requests that were answered count, and no others. Bytes: 640. Cost: one distance and sixteen comparisons a request.
 
 References
 ----------
@@ -43,14 +47,22 @@ TAGS = 255
 CROWDED = 2.0
 """Least multiple of an even crowd's that the shape of plausible users has; names dealt out evenly stay below."""
 
+LEAST_USERS = 4.0
+
+LEAST_COMPARED = 50.0
+"""Pairs of recent requests below which the shape of users cannot be told."""
+
+LEAST_FOLLOWING = 0.5
+"""Share of the recent requests that must follow an earlier one of the same user for users to explain the account."""
+
 DTYPE = np.dtype(
     [
         ("named", "<i8"),
-        ("requests", "<i8"),
         ("bitmap", "<u8", (4,)),
-        ("compared", "<i8"),  # pairs of requests at most RECENT apart, both of named users
-        ("same", "<i8"),  # of them, by the same user
-        ("distance", "<f8"),  # decayed sum of distances of successive requests of the same user
+        ("weight", "<f8"),  # decayed number of requests, as everything down to the pairs
+        ("compared", "<f8"),  # pairs of requests at most RECENT apart among those of named users
+        ("same", "<f8"),  # of them, by the same user
+        ("distance", "<f8"),  # sum of distances of successive requests of the same user
         ("pairs", "<f8"),
         ("recent", "u1", (RECENT,)),  # tags of the latest requests' users, by the number of the named request
         ("tag", "u1", (SEATS,)),  # of the user in each seat, from 1; 0 in an empty one
@@ -66,32 +78,28 @@ def _tag(end_user: Scalar) -> Scalar:
 
 
 @kernel
-def update(s: Record, end_user: Scalar) -> None:
-    """Take one request's hash of its end user, 0 when it named none."""
-    s["requests"] += 1
+def update(s: Record, end_user: Scalar, code: Code) -> None:
+    """Take one covered request: the hash of its end user, 0 when it named none, and its code."""
+    s["weight"] = s["weight"] * KEEP + 1.0
+    s["compared"] *= KEEP
+    s["same"] *= KEEP
+    s["distance"] *= KEEP
+    s["pairs"] *= KEEP
     if end_user == np.uint64(0):
         return
     tag = _tag(end_user)
     for k in range(min(s["named"], RECENT)):
-        s["compared"] += 1
+        s["compared"] += 1.0
         if np.int64(s["recent"][k]) == tag:
-            s["same"] += 1
+            s["same"] += 1.0
     s["recent"][s["named"] % RECENT] = np.uint8(tag)
     s["named"] += 1
     h = np.int64(mix(end_user) & np.uint64(255))
     s["bitmap"][h // 64] |= np.uint64(1) << np.uint64(h % 64)
-
-
-@kernel
-def follow(s: Record, end_user: Scalar, code: Code) -> None:
-    """Take the code of a covered request of `end_user`, 0 when it named none."""
-    if end_user == np.uint64(0):
-        return
-    tag = _tag(end_user)
     seat = np.int64((mix(end_user) >> np.uint64(32)) % np.uint64(SEATS))
     if np.int64(s["tag"][seat]) == tag:
-        s["distance"] = s["distance"] * KEEP + np.float64(hamming(code, s["code"][seat]))
-        s["pairs"] = s["pairs"] * KEEP + 1.0
+        s["distance"] += np.float64(hamming(code, s["code"][seat]))
+        s["pairs"] += 1.0
     s["tag"][seat] = np.uint8(tag)
     for w in range(WORDS):
         s["code"][seat, w] = code[w]
@@ -108,20 +116,19 @@ def distinct(s: Record) -> Scalar:
 @kernel
 def crowding(s: Record) -> Scalar:
     """How often two requests are the same user's, in multiples of users who come equally often; 0 for too few."""
-    if s["compared"] <= 0:
+    if s["compared"] < LEAST_COMPARED:
         return 0.0
     by_chance = 1.0 / TAGS
-    share = np.float64(s["same"]) / np.float64(s["compared"])
+    share = s["same"] / s["compared"]
     return max(0.0, (share - by_chance) / (1.0 - by_chance)) * distinct(s)
 
 
 @kernel
 def plausible(s: Record) -> Scalar:
-    """1 when users are named on most requests, are several, come back, and not all equally often; else 0."""
-    if s["named"] * 2 < s["requests"] or s["named"] < 8:
+    """1 when the named users are several, do not come equally often, and account for the recent requests; else 0."""
+    if s["pairs"] < LEAST_FOLLOWING * s["weight"]:
         return 0.0
-    users = distinct(s)
-    return 1.0 if 4.0 <= users <= 0.7 * np.float64(s["named"]) and crowding(s) >= CROWDED else 0.0
+    return 1.0 if distinct(s) >= LEAST_USERS and crowding(s) >= CROWDED else 0.0
 
 
 @kernel
@@ -134,11 +141,8 @@ def ratio(s: Record, expected: Scalar) -> Scalar:
 
 @kernel
 def merge(into: Record, other: Record) -> None:
-    """Union of the two accounts' users, and sum of what was counted of them; what is decayed stays the account's."""
+    """Union of the two accounts' users; what is decayed stays the account's own."""
     into["named"] += other["named"]
-    into["requests"] += other["requests"]
-    into["compared"] += other["compared"]
-    into["same"] += other["same"]
     for w in range(4):
         into["bitmap"][w] |= other["bitmap"][w]
 
@@ -147,17 +151,17 @@ class DistinctUsers(RecordTransformer):
     """Number of different end users behind the account, and whether they are plausible as users of a service.
 
     Linear counting: of m = 256 bits, hashed users set some; with e bits empty the estimate is m ln(m / e), with a
-    standard error of about 6 % at 100 users. Plausible (1) are several users who are named on most requests, come back,
-    and do not come equally often, as invented ones do: their crowding is how often two requests of the last sixteen are
-    the same user's, in multiples of what an even crowd would give.
+    standard error of about 6 % at 100 users. Plausible (1) are several users whose requests follow one another on most
+    of the recent requests, and who do not come equally often, as invented ones do: their crowding is how often two
+    requests of the last sixteen are the same user's, in multiples of what an even crowd would give.
 
     Examples
     --------
     >>> from detectors.statistics import DistinctUsers
     >>> users, invented = DistinctUsers(), DistinctUsers()
     >>> for i in range(300):
-    ...     users.learn_one({"end_user": 1 + i // 10})
-    ...     invented.learn_one({"end_user": 1 + i % 50})
+    ...     users.learn_one({"end_user": 1 + i // 10, f"word {i}": 1.0})
+    ...     invented.learn_one({"end_user": 1 + i % 50, f"word {i}": 1.0})
     >>> {name: round(value) for name, value in users.get().items()}
     {'distinct_users': 29, 'crowding': 8, 'plausible': 1}
     >>> {name: round(value) for name, value in invented.get().items()}
@@ -182,13 +186,14 @@ class DistinctUsers(RecordTransformer):
         }
 
     def _take(self, record: Record, event: np.void) -> None:
-        update(record["users"], event["end_user"])
+        if is_covered(event):
+            update(record["users"], event["end_user"], event["code"])
 
 
 class UserRatio(RecordDetector):
     """Distance of successive requests of the same end user over that of any two: 1 for a list under invented names.
 
-    Von Neumann's ratio inside each user's stream, over the users of 32 seats. Decayed with a half-life of 88 pairs.
+    Von Neumann's ratio inside each user's stream, over the users of 32 seats. Decayed with a half-life of 88 requests.
 
     Examples
     --------
@@ -210,10 +215,9 @@ class UserRatio(RecordDetector):
     PARTS: ClassVar[Parts] = {"memory": memory.DTYPE, "coverage": coverage.DTYPE, "users": DTYPE}
 
     def _take(self, record: Record, event: np.void) -> None:
-        update(record["users"], event["end_user"])
         if is_covered(event):
             coverage.update(record["coverage"], event["code"], memory.distances_to(record["memory"], event["code"]))
-            follow(record["users"], event["end_user"], event["code"])
+            update(record["users"], event["end_user"], event["code"])
             memory.remember(record["memory"], event["code"])
 
     def _value(self, record: Record) -> float:

@@ -51,7 +51,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "mixture": ("vn_long", "nearest_lag_long"),
     "cadence": ("gap_spread", "gap_change", "gap_location", "occupied"),
     "shape": ("vn_length", "short", "frame"),
-    "users": ("users",),
+    "users": ("users", "vn_user", "user_pairs"),
     "gate": ("outside_burst",),
 }
 """The statistics of each part, by name. Names that `detectors.account` does not have (any more) do no harm."""
@@ -65,7 +65,9 @@ NORMALISED = ("vn1", "vn16", "vn_recent", "vn_session")
 NOT_POSSIBLE = 1e-12
 """Prior of a rival that is switched off; a logarithm is taken of it."""
 
-VARIANTS = ("all", *(f"without {part}" for part in (*PARTS, *rivals.RIVALS)))
+RIVAL = "rival "
+
+VARIANTS = ("all", *(f"without {part}" for part in (*PARTS, *(RIVAL + name for name in rivals.RIVALS))))
 
 
 def left_over() -> list[str]:
@@ -106,8 +108,8 @@ class Variant:
         organic = [Organic(kind_of(a.looks), neutralised(a.looks, self.without)) for a in training.accounts]
         extraction = [(stream, neutralised(looks, self.without)) for stream, looks in training.extraction]
         self.model = fit_model(organic, extraction)
-        if self.without in rivals.RIVALS:
-            self.model["prior"][0, :, rivals.RIVALS.index(self.without)] = NOT_POSSIBLE
+        if self.without.startswith(RIVAL):
+            self.model["prior"][0, :, rivals.RIVALS.index(self.without.removeprefix(RIVAL))] = NOT_POSSIBLE
 
     def scores(self, account: Account) -> Floats:
         """Scores of the heads at each look, shape `(looks, heads)`."""

@@ -1,6 +1,6 @@
 """How well the detector finds extraction, and whom it troubles, on composed traffic.
 
-    python -m tests.bench.detection --shared DIR [--seeds 1 2 3] [--fit-seeds 11 12 13] [--days 14]
+    python -m tests.bench.detection --shared DIR [--seeds 1 2 3 4 5] [--fit-seeds 11 12 13] [--days 14]
 
 DIR holds `corpora/` and `traffic/`: `compose.py` composes a labelled stream, `score.py` scores alerts against its
 labels; both explain themselves. Each scored stream goes through the service's own ingest and engine, with two
@@ -70,6 +70,9 @@ LEAST_FOUND = 0.9
 
 KNOBS = (30.0, 10.0, 3.0, 1.0)
 """Settings at which false findings are counted; the last is the default, which everything else is measured at."""
+
+NEVER = ("heartbeat", "load-test", "evaluation", "batch")
+"""Kinds of organic accounts of which none may be alerted."""
 
 MOST_ALERTED = 0.02
 """Share of organic accounts that may be alerted."""
@@ -244,6 +247,7 @@ def tables(tallies: dict[str, Tally], by_knob: dict[float, Tally]) -> list[Secti
     return [
         ("Accounts alerted: share, count, 95 % interval", ("label", "archetype", *tallies), account_rows(tallies)),
         ("By stream", STREAM_COLUMNS, stream_rows(tallies)),
+        ("Goals", ("baseline", "goal", "measured", ""), goals(tallies)),
         (f"The knob, with {JUDGED}", KNOB_COLUMNS, knob_rows(by_knob)),
     ]
 
@@ -274,6 +278,50 @@ def verdict(tally: Tally) -> tuple[bool, str]:
         f"{'met' if met else 'MISSED'}: with {JUDGED}, {found} of {planted} unmixed single accounts found (at least "
         f"{LEAST_FOUND:.0%}), {alerted} of {organic} organic accounts alerted (at most {MOST_ALERTED:.0%})"
     )
+
+
+def goals(tallies: dict[str, Tally]) -> list[Row]:
+    """What a security team can live with, held against the default baseline and the one that knows nobody."""
+    rows: list[Row] = []
+    for name in ("default", JUDGED):
+        tally = tallies[name]
+        found, planted = tally.pooled("extraction", UNMIXED)
+        alerted, organic = tally.pooled("organic")
+        never = tally.pooled("organic", NEVER)[0]
+        seldom = tally.pooled("organic", ("service", "reseller"))[0]
+        delays = [scored["delay"] for scored in tally.by_seed]
+        median, last = (float(np.median([delay[part] for delay in delays])) for part in ("median", "p90"))
+        rows += [
+            _goal(
+                name, "unmixed single found, at least .98", f"{found / max(planted, 1):.3f}", found >= 0.98 * planted
+            ),
+            _goal(name, "each kind of them, at least .95", *_least_kind(tally)),
+            _goal(
+                name, "organic alerted, at most .005", f"{alerted / max(organic, 1):.4f}", alerted <= 0.005 * organic
+            ),
+            _goal(name, f"{', '.join(NEVER)} alerted: none", str(never), never == 0),
+            _goal(name, "services and resellers alerted, at most 1", str(seldom), seldom <= 1),
+            _goal(
+                name,
+                "delay, median of streams: 40, 90th: 150",
+                f"{median:.0f}, {last:.0f}",
+                median <= 40 and last <= 150,
+            ),
+        ]
+    (found, planted), (without, _) = (tallies[name].pooled("extraction", UNMIXED) for name in (JUDGED, HONEST_TIMES))
+    lost = (found - without) / max(planted, 1)
+    rows.append(_goal(HONEST_TIMES, "recall lost without any cadence, at most .03", f"{lost:.3f}", lost <= 0.03))
+    return rows
+
+
+def _least_kind(tally: Tally) -> tuple[str, bool]:
+    shares = {kind: hits / max(n, 1) for kind in UNMIXED for hits, n in [tally.pooled("extraction", [kind])]}
+    least = min(shares, key=lambda kind: shares[kind])
+    return f"{shares[least]:.3f} ({least})", shares[least] >= 0.95
+
+
+def _goal(name: str, goal: str, measured: str, met: bool) -> Row:
+    return name, goal, measured, "met" if met else "MISSED"
 
 
 def seed_line(seed: int, tallies: dict[str, Tally]) -> str:
@@ -335,7 +383,7 @@ def streams_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds corpora, traffic"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams to score")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="streams to score")
     parser.add_argument("--fit-seeds", type=int, nargs="+", default=[11, 12, 13], help="organic streams to fit on")
     parser.add_argument("--days", type=int, default=14, help="days of each stream")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "stillwatch-bench")

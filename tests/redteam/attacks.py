@@ -13,6 +13,7 @@ from typing import Any
 
 from detectors.embedding import load_wordllama
 from tests.redteam import evasions as e
+from tests.redteam.customers import users_of_an_app
 from tests.redteam.sources import Source, Sources
 from tests.redteam.traffic import Evasion, Event, Events, chained
 
@@ -77,6 +78,16 @@ def _as_person(*more: Evasion) -> Attack:
 
 def _service(sources: Sources) -> Source:
     return sources.service
+
+
+def _app(sources: Sources) -> Source:
+    """An app whose users are named and are what they seem; made by code, as no composed stream has one."""
+    return partial(users_of_an_app, named=True)
+
+
+def _fresh(evasion: Callable[..., Events]) -> Callable[..., Events]:
+    """An evasion of a list that names a new user on every request."""
+    return lambda events, rng, **options: evasion(e.fresh_users(events, rng), rng, **options)
 
 
 _runs = partial(e.topical_runs, embedder=EMBEDDER)
@@ -144,6 +155,10 @@ ATTACKS: dict[str, Attack] = {
     "400 fake users, Zipf": _hidden(e.zipf_users),
     "a fresh user each request": _hidden(e.fresh_users),
     "fake users in sessions": _hidden(e.users_of_runs),
+    "fake users by subject": _hidden(partial(e.users_by_subject, embedder=EMBEDDER)),
+    "an app taken over, nobody named": _beside(e.after_organic, "organic", _app),
+    "an app taken over, a fresh user each": _beside(_fresh(e.after_organic), "organic", _app),
+    "an app's cover of 40 %, fresh users": _beside(_fresh(e.under_cover), "cover", _app, share=0.4),
     "Zipf users, 10 % asked again": _hidden(chained(partial(e.asked_again, share=0.1), e.zipf_users)),
 }
 """Every attack by name."""

@@ -428,6 +428,17 @@ def fresh_users(events: Events, rng: Random) -> Events:
     return [event | {"end_user": digest("user", rng.random())} for event in events]
 
 
+def users_by_subject(events: Events, rng: Random, *, embedder: TextEmbedder, count: int = 24) -> Events:
+    """Deal the list out to invented users by subject: each prompt to the one whose first prompt it is most like.
+
+    Costs: embedding the list once.
+    """
+    unit = _unit(embedder.embed(texts(events)))
+    firsts = unit[rng.sample(range(len(events)), min(count, len(events)))]
+    names = [digest("user", rng.random()) for _ in firsts]
+    return [event | {"end_user": names[k]} for event, k in zip(events, (unit @ firsts.T).argmax(axis=1), strict=True)]
+
+
 def users_of_runs(events: Events, rng: Random, *, longest: int = 8) -> Events:
     """Name one invented user for some requests in a row, then another: sessions of a service's users.
 

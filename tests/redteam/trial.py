@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import orjson
 
 from detectors.baseline import Baseline, load_default
+from detectors.calibration import leading_head
 from detectors.embedding import load_wordllama
 from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
@@ -145,7 +147,7 @@ def _peak(engine: Engine, batch: EventBatch) -> tuple[float, str, str]:
     if not looks:
         return -engine.threshold, "", "too early"
     look = max(looks, key=lambda look: float(look["surprise"]))
-    head = max(HEADS, key=lambda head: float(look[f"score/{head}"]))
+    head = HEADS[int(leading_head(engine.baseline.model[0], np.array([look[f"score/{head}"] for head in HEADS])))]
     priors = PRIORS[int(look["users"] > 0.0)]
     held = {r: math.log(p) - look[f"ratio/{head}/{r}"] for r, p in zip(RIVALS, priors, strict=True) if p > 0.0}
     return float(look["surprise"]) - engine.threshold, head, max(held, key=lambda rival: held[rival])

@@ -36,6 +36,7 @@ from tests.made_up import HOUR, START, generator, listed, near, person, random_c
 
 seeds = st.integers(0, 2**32 - 1)
 
+NO_CODE = np.zeros(WORDS, np.uint64)
 NOTHING = np.full(memory.HELD, memory.ABSENT, np.int64)
 
 
@@ -395,7 +396,7 @@ def test_users_are_counted_within_their_standard_error(n: int, calls: int, seed:
     names = generator(seed).integers(1, 2**63, n)
     held = np.zeros(1, users.DTYPE)
     for name in np.repeat(names, calls):
-        users.update(held[0], np.uint64(name))
+        users.update(held[0], np.uint64(name), NO_CODE)
     load = n / 256.0
     error = math.sqrt(256.0 * (math.exp(load) - load - 1.0))
     assert users.distinct(held[0]) == pytest.approx(n, abs=4.5 * error + 1.0)
@@ -404,8 +405,8 @@ def test_users_are_counted_within_their_standard_error(n: int, calls: int, seed:
 
 def plausible_users(names: Iterable[int]) -> float:
     users = DistinctUsers()
-    for name in names:
-        users.learn_one({"end_user": name})
+    for k, name in enumerate(names):
+        users.learn_one({"end_user": name, f"word {k}": 1.0})
     return users.get()["plausible"]
 
 
@@ -429,6 +430,20 @@ def test_invented_users_are_not_plausible(count: int, seed: int) -> None:
     assert plausible_users(range(1, 401)) == 0.0, "a new one each time"
     some = zipf_names(count, 400, seed)
     assert plausible_users(name if k % 3 == 0 else 0 for k, name in enumerate(some)) == 0.0, "on few requests"
+
+
+@given(st.integers(20, 300), seeds)
+def test_users_of_the_past_say_nothing_of_what_comes_now(count: int, seed: int) -> None:
+    past = zipf_names(count, 1000, seed)
+    assert plausible_users(past) == 1.0
+    assert plausible_users([*past, *[0] * 100]) == 0.0, "nobody is named any more"
+    assert plausible_users([*past, *range(1000, 1100)]) == 0.0, "a new one each time"
+
+
+@given(st.integers(1, 12), seeds)
+def test_what_few_users_do_does_not_speak_for_the_rest(count: int, seed: int) -> None:
+    few = zipf_names(count, 1000, seed)
+    assert plausible_users(name if k % 5 < 2 else 1000 + k for k, name in enumerate(few)) == 0.0
 
 
 def user_ratio(names: Sequence[int], codes: np.ndarray) -> float:
@@ -459,13 +474,11 @@ def test_merged_users_are_those_of_both(a: list[int], b: list[int]) -> None:
     for names in (a, b, a + b):
         one = np.zeros(1, users.DTYPE)
         for name in names:
-            users.update(one[0], np.uint64(name))
+            users.update(one[0], np.uint64(name), NO_CODE)
         held.append(one)
-    compared = held[0]["compared"] + held[1]["compared"]
     users.merge(held[0][0], held[1][0])
-    for counted in ("named", "requests", "bitmap"):
+    for counted in ("named", "bitmap"):
         assert (held[0][counted] == held[2][counted]).all(), counted
-    assert held[0]["compared"] == compared, "pairs within an account, none across"
 
 
 @given(st.lists(st.integers(1, 40), max_size=120))

@@ -78,7 +78,7 @@ def test_a_rival_that_is_not_possible_excuses_nobody(make_account: MakeAccount) 
     accounts = [make_account(events=events) for events in population(40, 4, 4)]
     training = Training(accounts)
     training.extraction = []
-    every, without = ablation.Variant("all"), ablation.Variant("without service")
+    every, without = ablation.Variant("all"), ablation.Variant("without rival service")
     every.fit(training)
     without.fit(training)
     served = make_account(events=service(300, 50))
@@ -87,7 +87,9 @@ def test_a_rival_that_is_not_possible_excuses_nobody(make_account: MakeAccount) 
 
 def test_variants_name_every_part_and_rival() -> None:
     assert ablation.VARIANTS[0] == "all"
-    assert {name.removeprefix("without ") for name in ablation.VARIANTS[1:]} == {*ablation.PARTS, *rivals.RIVALS}
+    named = [name.removeprefix("without ") for name in ablation.VARIANTS[1:]]
+    assert named == [*ablation.PARTS, *(f"rival {rival}" for rival in rivals.RIVALS)]
+    assert ablation.left_over() == []
 
 
 def test_tails_come_from_accounts_outside_the_pool(make_account: MakeAccount) -> None:

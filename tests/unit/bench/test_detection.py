@@ -50,8 +50,13 @@ def test_the_tables_hold_every_archetype_stream_and_setting() -> None:
     for false_daily in (1.0, 3.0):
         delay = {"median": 90.0, "p90": 200.0}
         counted.by_seed.append({"delay": delay, "leaked": 0.25, "early": 0.0, "false_daily": false_daily})
-    text = detection.markdown(detection.tables({"default": counted}, {10.0: counted, 1.0: counted}))
+    tallies = dict.fromkeys(("default", "pools left out", "at honest times"), counted)
+    text = detection.markdown(detection.tables(tallies, {10.0: counted, 1.0: counted}))
     assert "| extraction | sweep | 0.900  9/10  0.596-0.982 |" in text
     assert "| organic | all | 0.010  1/100  0.002-0.054 |" in text
     assert "| default | 2 | 90 / 200 | 0.250 | 0.0000 | 3.00 |" in text
     assert "| 10 | 2.00 | 1.00 3.00 | 0.010  1/100" in text
+    assert "| default | unmixed single found, at least .98 | 0.900 | MISSED |" in text
+    assert "| pools left out | organic alerted, at most .005 | 0.0100 | MISSED |" in text
+    assert "| default | services and resellers alerted, at most 1 | 0 | met |" in text
+    assert "| at honest times | recall lost without any cadence, at most .03 | 0.000 | met |" in text

@@ -50,6 +50,7 @@ COMPLETE: dict[str, Evasion] = {
     "zipf": evasions.zipf_users,
     "fresh": evasions.fresh_users,
     "sessions": evasions.users_of_runs,
+    "by subject": partial(evasions.users_by_subject, embedder=EMBEDDER),
 }
 """Evasions that send the whole list."""
 
