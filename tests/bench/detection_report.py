@@ -1,12 +1,13 @@
 """All that is measured of detection, in one run: tests/bench/DETECTION.md, and the curves beside it.
 
-    python -m tests.bench.detection_report --shared DIR [--seeds 1 2 3] [--fit-seeds 11 12 13] [--days 14]
+    python -m tests.bench.detection_report --shared DIR [--seeds 1 2 3 4 5] [--fit-seeds 11 12 13] [--days 14]
         [--out tests/bench/DETECTION.md]
 
 One after the other: `tests.bench.detection`, `tests.bench.assumptions`, `tests.bench.comparison`,
 `tests.bench.ablation`, `tests.bench.fitting` on composed streams, and `tests.redteam` on made-up and on composed ones.
-Each explains itself with --help. Ends with the largest of their exit codes: detection, assumptions and fitting say
-whether their targets are met.
+Each explains itself with --help. What it comes to stands in `detection_limits.md`, which is put in front: read it
+against new figures. Ends with the largest of the parts' exit codes: detection, assumptions and fitting say whether
+their targets are met.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def main() -> int:
             fit_seeds=_spoken(options.fit_seeds),
         )
     ]
+    text.append((HERE / "detection_limits.md").read_text(encoding="utf-8"))
     statuses = []
     for title, module in PARTS.items():
         more = ["--plot", str(options.out.with_suffix(".svg"))] if module == "tests.bench.comparison" else []
