@@ -481,8 +481,8 @@ def markdown(made: list[tuple[str, Row, list[Row]]]) -> str:
 def verdict(results: Mapping[str, Sequence[Measured]]) -> tuple[bool, str]:
     """Whether the watch was silent where nothing changed and spoke where the knob was off, and a line that says so.
 
-    Also says how often it spoke before the knob was off, which is wanted and not judged: a test of a rate needs findings
-    to count.
+    Also says how often it spoke before the knob was off, which is wanted and not judged: a test of a rate has to count
+    findings first.
     """
     false = sum(bool(m.called) for m in results[UNCHANGED])
     off = [m for name, ms in results.items() if name != UNCHANGED for m in ms if off_since(m) is not None]
