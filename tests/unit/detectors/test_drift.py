@@ -250,3 +250,11 @@ def test_no_finding_and_no_state_depends_on_the_watch(baseline: Baseline) -> Non
     assert one
     assert one == other
     assert sorted(watched.snapshot(0)) == sorted(unwatched.snapshot(0))
+
+
+def test_an_account_of_an_older_version_does_not_come_past_a_level_just_now(baseline: Baseline) -> None:
+    watch, finding = watch_at(KNOB, baseline), threshold(KNOB, baseline)
+    near = (threshold(10.0, baseline) + finding) / 2.0
+    every_level = (1 << LEVELS) - 1
+    assert drift.marks_of(watch.tally[0], drift.WATCHED_FROM_THE_FIRST, near, finding) == every_level
+    assert drift.marks_of(watch.tally[0], 0.0, near, finding) == 0
