@@ -30,8 +30,13 @@ shift
 
 mount --make-rshared / # the kubelet hands volumes on to its pods
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /var/log # where the kubelet links logs
 mkdir -p /run/lock /run/netns
+
+# Whatever the kubelet and its plugins write to fixed places is seen here only.
+for folder in /var/lib /var/log /usr/libexec; do
+  mkdir -p "/run/written$folder"/{upper,work}
+  mount -t overlay -o "lowerdir=$folder,upperdir=/run/written$folder/upper,workdir=/run/written$folder/work" overlay "$folder"
+done
 
 # The kubelet sets these for the whole machine. It gets files of its own to write to.
 for setting in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1; do
