@@ -1,4 +1,4 @@
-"""deploy/tools.sh: what could not be had is an error, as tests that are skipped for want of it look as if they passed."""
+"""deploy/tools.sh: what could not be had is an error, since tests that are skipped for it look as if they passed."""
 
 from __future__ import annotations
 
