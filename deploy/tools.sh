@@ -5,10 +5,10 @@
 #   tools.sh prepare   install what is missing, and print the folder
 #   tools.sh folder    print the folder: bin/ has the programs, crds/ the definitions, keda-scalers.json KEDA's triggers
 #
-# And promtool, of Debian's package prometheus, and AsyncAPI's own schema, with npm: without root or npm tests of alarms
-# and of deploy/asyncapi.json are skipped.
+# And promtool, of Debian's package prometheus unless there is one, and AsyncAPI's own schema, with npm. Without any of it
+# `prepare` fails: tests that are skipped for want of a tool look as if they had passed.
 #
-# Needs Python (deploy/venv.sh finds it), Go for KEDA's and Prometheus's definitions and Maven for Strimzi's; root on
+# Needs Python (deploy/venv.sh finds it), Go for KEDA's and Prometheus's definitions, Maven for Strimzi's, and npm; root on
 # Debian or Ubuntu gets what is missing.
 set -euo pipefail
 
@@ -107,7 +107,7 @@ promtool() {
   elif (cd "$unpacked" && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .) >&2; then
     cp "$unpacked/usr/bin/promtool" "$into/bin/"
   else
-    echo "No promtool (Debian's package prometheus): the tests of alarms will be skipped." >&2
+    fail "could not get promtool, which tests of alarms need: install it, or see that apt-get can download prometheus"
   fi
   rm -rf "$unpacked"
 }
@@ -115,11 +115,11 @@ promtool() {
 asyncapi_schema() {
   local into=$1 unpacked
   unpacked=$(mktemp -d)
-  if type -P npm >/dev/null && (cd "$unpacked" && npm pack --silent "@asyncapi/specs@$asyncapi_specs" && sha512sum --check --quiet \
+  if (cd "$unpacked" && npm pack --silent "@asyncapi/specs@$asyncapi_specs" && sha512sum --check --quiet \
     <<<"$asyncapi_specs_sha512  asyncapi-specs-$asyncapi_specs.tgz" && tar xzf ./*.tgz package/schemas/3.0.0.json) >&2; then
     cp "$unpacked/package/schemas/3.0.0.json" "$into/asyncapi-3.0.0.json"
   else
-    echo "No schema of AsyncAPI (npm): the test of deploy/asyncapi.json against it will be skipped." >&2
+    fail "could not get @asyncapi/specs $asyncapi_specs with npm, which the test of deploy/asyncapi.json needs"
   fi
   rm -rf "$unpacked"
 }
@@ -129,6 +129,8 @@ prepare() {
   if [[ -f $folder/complete ]]; then return; fi
   need go golang-go
   need mvn maven
+  need npm npm
+  type -P promtool >/dev/null || type -P apt-get >/dev/null || fail "needs promtool: install Prometheus's tools"
   rm -rf "$folder"
   mkdir -p "$folder/bin" "$folder/crds"
   echo "Fetching what manifests are checked with into $folder." >&2
@@ -142,7 +144,11 @@ prepare() {
 }
 
 case ${1:-} in
-  prepare) prepare && echo "$folder" ;;
+  # Not `prepare && echo`: what is followed by && goes on after a step that failed.
+  prepare)
+    prepare
+    echo "$folder"
+    ;;
   folder) echo "$folder" ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

@@ -11,10 +11,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from detectors.finding import SURPRISE_EDGES
+from schemas.alert import Activity, Severity
+from schemas.dead_letter import DeadLetterReason
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 RECOVERY_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 RECORDS = (1.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0)
+
+FINDING_SEVERITIES = (Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL)
+"""What a finding can be (`detectors.finding`)."""
 
 
 class Metric(NamedTuple):
@@ -69,14 +74,18 @@ METRICS = {
         "stillwatch_rekeyed_records", Counter, "records", (), "Records sent back under the key of their account."
     ),
     "findings": Metric(
-        "stillwatch_findings", Counter, "alerts", ("activity", "severity"), "Alerts raised, updated and closed."
+        "stillwatch_findings",
+        Counter,
+        "alerts",
+        ("activity", "severity"),
+        "Alerts that the brokers hold: findings opened, updated and closed.",
     ),
     "canary_findings": Metric(
         "stillwatch_canary_findings",
         Counter,
         "alerts",
         ("activity",),
-        "Alerts of canary accounts (`canary_prefix`), which `stillwatch_findings_total` leaves out.",
+        "Alerts of canary accounts (`canary_prefix`) that the brokers hold; `stillwatch_findings_total` lacks them.",
     ),
     "surprise": Metric(
         "stillwatch_surprise_ratio",
@@ -281,6 +290,12 @@ class Metrics:
             meaning = f"{metric.meaning} Unit: {metric.unit}."
             made = metric.kind(metric.name, meaning, metric.labels, registry=self.registry, **extra)
             setattr(self, attribute, made)
+        # At 0 from the start: of a series that begins at 5, Prometheus sees no increase.
+        for reason in DeadLetterReason:
+            self.dead_letters.labels(reason=reason.value)
+        for activity in Activity:
+            for severity in FINDING_SEVERITIES:
+                self.findings.labels(activity=activity.name.lower(), severity=severity.name.lower())
 
     def text(self) -> bytes:
         """All of them in Prometheus's text format."""

@@ -54,15 +54,16 @@ class Outputs:
         self._redact = redact
 
     def alert(self, alert: Alert) -> Outgoing:
-        """An alert under the key of its account."""
+        """An alert under the key of its account, counted when the brokers have it: one that they refuse is no sign."""
         key = alert.account.encode()
         activity = Activity(alert.activity_id).name.lower()
         if alert.is_test:
-            self._metrics.canary_findings.labels(activity=activity).inc()
+            counter = self._metrics.canary_findings.labels(activity=activity)
         else:
-            self._metrics.findings.labels(activity=activity, severity=alert.severity.lower()).inc()
-        topic = self._names.alerts
-        return Outgoing(topic, self._partitions(topic, key), key, encode_alert(alert), cloudevents_headers(alert))
+            counter = self._metrics.findings.labels(activity=activity, severity=alert.severity.lower())
+        topic, headers = self._names.alerts, cloudevents_headers(alert)
+        partition = self._partitions(topic, key)
+        return Outgoing(topic, partition, key, encode_alert(alert), headers, on_delivered=counter.inc)
 
     def dead_letter(self, dead: DeadLetter) -> Outgoing:
         """A record that cannot be scored, with the reason in its headers."""

@@ -33,7 +33,9 @@ def canary(
     `canary_prefix` mark the alert as a test, so that nobody is woken by it. Ends with exit code 0 when the alert came
     and is marked, and with 1 when not. Made for a schedule, every few hours.
 
-    Example: [bold]stillwatch canary --canary-prefix canary-5d1f0c- --wait 300[/bold]
+    The prefix alone makes an account a test: draw it once (`openssl rand -hex 8`), and let nobody choose such names.
+
+    Example: [bold]stillwatch canary --canary-prefix canary-$(openssl rand -hex 8)- --wait 300[/bold]
     """
     if not settings.canary_prefix:
         raise SettingsError("canary_prefix is not set: workers and `canary` need the same one")

@@ -132,12 +132,12 @@ def test_ctrl_c_ends_a_producer_that_waits_for_its_pipe_and_what_came_is_sent(
 def test_a_canary_is_found_marked_and_forgotten_and_silence_is_told(
     stillwatch: Run, started: Started, environment: dict[str, str]
 ) -> None:
-    environment["STILLWATCH_CANARY_PREFIX"] = "canary-5d1f0c-"
+    environment["STILLWATCH_CANARY_PREFIX"] = "canary-7e2a9b-"
     stillwatch("topics", "create")
     with started("worker"):
         text = stillwatch("canary").stdout
         assert re.search(
-            r"canary-5d1f0c-\S+ found \d+\.\d s after it was sent, at its request \d+; marked as a test", text
+            r"canary-7e2a9b-\S+ found \d+\.\d s after it was sent, at its request \d+; marked as a test", text
         )
         (opened,) = [a for a in map(orjson.loads, stillwatch("alerts", "--json").stdout.splitlines()) if is_opening(a)]
         name = opened["observables"][0]["value"]
@@ -158,7 +158,7 @@ def test_a_canary_of_which_the_workers_know_nothing_is_no_test(
 ) -> None:
     stillwatch("topics", "create")
     with started("worker"):
-        assert "not marked as a test" in stillwatch("canary", "--canary-prefix", "canary-5d1f0c-", code=1).stderr
+        assert "not marked as a test" in stillwatch("canary", "--canary-prefix", "canary-7e2a9b-", code=1).stderr
 
 
 def is_opening(alert: dict[str, Any]) -> bool:

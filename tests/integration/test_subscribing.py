@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -40,19 +41,33 @@ async def test_the_example_prints_every_finding_and_no_test(
     )
 
 
+def test_the_example_ends_with_the_reason_when_it_cannot_read(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    printed = tmp_path / "printed"
+    with printed.open("wb") as out:
+        ended = the_example(kafka, f"{topic_prefix}nowhere", tmp_path, out).wait(60)
+    assert ended != 0
+    assert "KafkaException" in printed.read_text()
+
+
 def printed_by_the_example(kafka: str, topic: str, lines: int, folder: Path) -> list[str]:
     """What the page's program prints, once it is so many lines."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert '"stillwatch.alerts"' in snippet
-    program, printed = folder / "consumer.py", folder / "printed"
-    program.write_text(snippet.replace("stillwatch.alerts", topic))
+    printed = folder / "printed"
     with printed.open("wb") as out:
-        consumer = subprocess.Popen(
-            [sys.executable, program], env=os.environ | {"BROKERS": kafka}, stdout=out, stderr=subprocess.STDOUT
-        )
+        consumer = the_example(kafka, topic, folder, out)
     try:
         wait_until(lambda: len(printed.read_text().splitlines()) >= lines, 60)
     finally:
         consumer.kill()
         consumer.wait()
     return sorted(printed.read_text().splitlines())
+
+
+def the_example(kafka: str, topic: str, folder: Path, out: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The page's program, started for a topic."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    assert '"stillwatch.alerts"' in snippet
+    program, properties = folder / "consumer.py", folder / "kafka.properties"
+    program.write_text(snippet.replace("stillwatch.alerts", topic))
+    properties.write_text(f"bootstrap.servers={kafka}\nsecurity.protocol=PLAINTEXT\n")
+    environment = os.environ | {"KAFKA_PROPERTIES": str(properties)}
+    return subprocess.Popen([sys.executable, program], env=environment, stdout=out, stderr=subprocess.STDOUT)

@@ -80,7 +80,7 @@ def test_each_user_can_do_their_work(guarded: GuardedBroker, command: Command, e
 
     worker_settings = settings("worker")
     assert command(worker_settings, "topics", "check").code == 0
-    prefix = {"canary_prefix": "canary-5d1f0c-"}
+    prefix = {"canary_prefix": "canary-7e2a9b-"}
     worker = Worker(tmp_path, worker_settings | {"instance_id": "pod-0"} | prefix)
     try:
         asyncio.run(wait_done(guarded.broker.bootstrap, GROUP, TOPICS.requests, 60, worker))

@@ -120,7 +120,7 @@ EVERYTHING: dict[str, Any] = {
     "canary": {"enabled": True},
     "baseline": {"content": "{}"},
     "settings": {
-        "canary_prefix": "canary-5d1f0c-",
+        "canary_prefix": "canary-7e2a9b-",
         "slab_rows": 1_000_000,
         "account_ids": "hashed",
         "checkpoint_interval_seconds": 0.5,

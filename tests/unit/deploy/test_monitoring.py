@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,17 @@ RUNBOOK = ROOT / "deploy" / "README.md"
 
 # Labels that whoever scrapes adds, and that of a histogram's buckets.
 OUTSIDE_LABELS = {"namespace", "job", "pod", "le"}
+
+# What alarms take of kube-state-metrics, with the labels of its documentation.
+OF_KUBERNETES = {
+    "kube_statefulset_replicas": {"statefulset"},
+    "kube_statefulset_status_replicas_ready": {"statefulset"},
+    "kube_deployment_spec_replicas": {"deployment"},
+    "kube_deployment_status_replicas_ready": {"deployment"},
+    "kube_pod_container_status_restarts_total": {"container"},
+    "kube_job_status_failed": {"job_name", "reason"},
+    "kube_job_status_start_time": {"job_name"},
+}
 SEVERITIES = {"critical", "warning", "info"}
 
 
@@ -53,6 +63,13 @@ def samples(metric: Metric) -> set[str]:
 
 
 SAMPLES = {name: metric for metric in METRICS.values() for name in samples(metric)}
+LABELS = {name: {*metric.labels} for name, metric in SAMPLES.items()} | OF_KUBERNETES
+
+
+def selectors(expression: str) -> list[tuple[str, str]]:
+    """Metrics that PromQL names, each with what stands in its braces."""
+    found = re.findall(r"\b((?:stillwatch|kube)_\w+)(?:\{((?:\"[^\"]*\"|[^}])*)\})?", expression)
+    return [(metric, re.sub(r"\s+", " ", selector)) for metric, selector in found]
 
 
 def test_the_page_of_metrics_is_that_of_the_code() -> None:
@@ -61,16 +78,30 @@ def test_the_page_of_metrics_is_that_of_the_code() -> None:
 
 @pytest.mark.parametrize(("name", "expression"), list(expressions()))
 def test_every_metric_and_label_of_an_alarm_or_panel_exists(name: str, expression: str) -> None:
-    used = re.findall(r"(stillwatch_\w+)(?:\{([^}]*)\})?", expression)
+    used = selectors(expression)
     assert used
     for metric, selector in used:
-        assert metric in SAMPLES, metric
+        assert metric in LABELS, metric
         labels = set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector))
-        assert labels <= {*SAMPLES[metric].labels} | OUTSIDE_LABELS
+        assert labels <= LABELS[metric] | OUTSIDE_LABELS
         for edge in re.findall(r'le="([^"]+)"', selector):
             assert float(edge) in SAMPLES[metric].buckets
     grouped = {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
-    assert grouped <= {label for metric, _ in used for label in SAMPLES[metric].labels} | OUTSIDE_LABELS
+    assert grouped <= {label for metric, _ in used for label in LABELS[metric]} | OUTSIDE_LABELS
+
+
+@pytest.mark.parametrize("alarm", alarms(), ids=lambda alarm: alarm["alert"])
+def test_every_selector_of_an_alarm_has_what_the_chart_puts_the_release_in(alarm: dict[str, Any]) -> None:
+    for metric, selector in selectors(alarm["expr"]):
+        wanted = 'namespace=~".*"' if metric in OF_KUBERNETES else 'job=~".*"'
+        assert wanted in selector.split(", "), metric
+
+
+def test_alarms_that_need_kube_state_metrics_are_a_group_of_their_own() -> None:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    for group in groups:
+        used = {metric for rule in group["rules"] for metric, _ in selectors(rule["expr"])}
+        assert used <= OF_KUBERNETES.keys() if group["name"] == "stillwatch-kube-state" else used <= SAMPLES.keys()
 
 
 def test_every_metric_is_shown() -> None:
@@ -99,11 +130,9 @@ def test_every_alarm_is_shown_to_fire_with_its_severity() -> None:
 
 
 def promtool(*arguments: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    program = tools() / "bin" / "promtool"
-    found = program if program.exists() else shutil.which("promtool")
-    if not found:
-        pytest.skip("needs promtool: `make deploy-tools` gets it on Debian, as root")
-    return subprocess.run([found, *arguments], capture_output=True, text=True, cwd=folder, check=False)
+    return subprocess.run(
+        [tools() / "bin" / "promtool", *arguments], capture_output=True, text=True, cwd=folder, check=False
+    )
 
 
 def test_alarms_are_valid_and_fire_on_what_they_are_for() -> None:

@@ -11,7 +11,7 @@ import pytest
 from schemas.alert import TEST_HEADER
 from streams.settings import load_settings
 from streams.topics import TopicNames
-from tests.unit.deploy.manifests import ROOT
+from tests.unit.deploy.manifests import CHART, ROOT
 
 FILES = sorted((ROOT / "deploy" / "connect").glob("*.json"))
 PAGE = (ROOT / "deploy" / "SUBSCRIBING.md").read_text()
@@ -21,6 +21,7 @@ COMMON = {
     "connector.class",
     "tasks.max",
     "topics",
+    "consumer.override.group.id",
     "key.converter",
     "value.converter",
     "value.converter.schemas.enable",
@@ -80,12 +81,27 @@ def test_a_configuration_has_what_its_connector_documents_and_nothing_else(file:
     needed, known = DOCUMENTED[config["connector.class"]]
     assert needed <= set(config) <= COMMON | needed | known | set(FILTER)
     assert config["topics"] == TopicNames.of(load_settings()).alerts
+    assert config["consumer.override.group.id"] == given["name"]
     assert FILTER.items() <= config.items()
     secret = [value for name, value in config.items() if re.search("token|password|authorization$", name)]
     assert secret
     assert all(re.fullmatch(r"\$\{env:[A-Z_]+\}", value) for value in secret)
 
 
-def test_the_consumer_is_ten_lines_or_so() -> None:
+def test_every_group_is_one_that_the_page_and_the_chart_give_rights_to() -> None:
+    """A sink would join `connect-NAME`, which nobody may by these rights."""
+    (granted,) = re.findall(r"--group (\S+) --resource-pattern-type prefixed", PAGE)
+    assert granted == f"{load_settings().group_id}-alerts"
+    assert '(dict "groups" (printf "%s-alerts" $group)' in (CHART / "templates" / "strimzi.yaml").read_text()
+    groups = [json.loads(file.read_text())["config"]["consumer.override.group.id"] for file in FILES]
+    assert len(set(groups)) == len(FILES)
+    assert all(group.startswith(granted) for group in [*groups, *re.findall(r'"group.id": "([^"]+)"', consumer())])
+
+
+def consumer() -> str:
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
+    return str(snippet)
+
+
+def test_the_consumer_is_ten_lines_or_so() -> None:
+    assert len([line for line in consumer().splitlines() if line.strip()]) <= 12

@@ -14,7 +14,7 @@ from streams.settings import SettingsError, load_settings
 from tests.made_up import plain_baseline
 from tests.sent import log_of
 
-PREFIX = "canary-5d1f0c-"
+PREFIX = "canary-7e2a9b-"
 NOW = 1_790_812_856_423
 HOUR = 3_600_000
 
@@ -40,7 +40,7 @@ def test_a_stricter_knob_finds_it_too(seed: int) -> None:
     assert scored(baseline, events, false_findings_per_1000_account_days=0.1)
 
 
-@pytest.mark.parametrize("name", ["canary-5d1f0d-1", "acct-canary-5d1f0c-", "canary"])
+@pytest.mark.parametrize("name", ["canary-7e2a9c-1", "acct-canary-7e2a9b-", "canary"])
 def test_nobody_else_is_marked(name: str) -> None:
     alerts = scored(load_default(), events_of(name, load_default(), NOW))
     assert {(alert.is_test, alert.is_alert) for alert in alerts} == {(False, True)}
@@ -86,7 +86,7 @@ def test_a_name_is_its_own_and_its_requests_follow_from_it() -> None:
     }
 
 
-@pytest.mark.parametrize("prefix", ["c", "canary", "canary \x1b[2J", "x" * 200])
-def test_a_prefix_that_customers_could_have_by_chance_is_refused(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["c", "canary", "canary \x1b[2J", "x" * 200, "canary-5d1f0c-", "canary-5d1f0c-9-"])
+def test_a_prefix_that_customers_could_have_by_chance_or_from_an_example_is_refused(prefix: str) -> None:
     with pytest.raises(SettingsError, match="canary_prefix"):
         load_settings(canary_prefix=prefix)

@@ -15,6 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.drift import NEW_DAY
 from detectors.engine import EngineCounters
+from detectors.finding import severity_of
+from schemas.alert import Severity, caption
+from schemas.dead_letter import DeadLetterReason
 from streams.app import build
 from streams.metrics import METRICS, Following, FollowingHistogram, Metrics, serve
 from streams.settings import load_settings
@@ -27,6 +30,17 @@ def test_every_metric_is_listed_with_unit_and_meaning() -> None:
         assert families[metric.name].documentation == f"{metric.meaning} Unit: {metric.unit}."
     assert set(families) - {metric.name for metric in METRICS.values()} <= {name + "_created" for name in families}
     assert set(Metrics.__annotations__) == set(METRICS)
+
+
+def test_what_alarms_look_for_an_increase_of_begins_at_0() -> None:
+    """Of a series that begins at 5, Prometheus sees no increase: the first burst would raise nothing."""
+    told = Metrics().registry.get_sample_value
+    assert {told("stillwatch_dead_letters_total", {"reason": reason.value}) for reason in DeadLetterReason} == {0.0}
+    assert {
+        told("stillwatch_findings_total", {"activity": activity, "severity": caption(Severity(severity)).lower()})
+        for activity in ("create", "update", "close")
+        for severity in {severity_of(requests) for requests in range(3000)}
+    } == {0.0}
 
 
 def test_sets_do_not_share_counts() -> None:
@@ -103,7 +117,7 @@ def test_all_that_the_engine_counts_is_served(tmp_path: Path) -> None:
         assert f"{getattr(service.engine.counters, name)}.0" in told, name
 
 
-@pytest.mark.parametrize(("prefix", "told"), [("canary-5d1f0c-", 0.0), ("", None)])
+@pytest.mark.parametrize(("prefix", "told"), [("canary-7e2a9b-", 0.0), ("", None)])
 def test_canaries_are_counted_from_0_where_there_are_any(tmp_path: Path, prefix: str, told: float | None) -> None:
     metrics = build(load_settings(store="memory", data_dir=tmp_path, canary_prefix=prefix)).metrics
     assert metrics.registry.get_sample_value("stillwatch_canary_findings_total", {"activity": "create"}) == told

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from aiokafka.partitioner import murmur2
 
+from schemas.alert import as_test, decode_alert
 from schemas.dead_letter import DeadLetterReason
+from schemas.publish import published
 from streams.ingest import DeadLetter
 from streams.metrics import Metrics
 from streams.scoring import MAX_SMALL_KEY_BYTES, Outputs
@@ -92,3 +94,19 @@ def test_only_small_keys_are_kept_with_their_hashes() -> None:
     assert partitioner._kept.cache_info().currsize == held
     assert positive_murmur2(small) == murmur2(small) & 0x7FFFFFFF
     assert partitioner._kept.cache_info().currsize == held + 1
+
+
+@pytest.mark.parametrize("test", [False, True], ids=["a finding", "a canary"])
+def test_an_alert_is_counted_when_the_brokers_have_it(partitions: Watched, test: bool) -> None:
+    metrics = Metrics()
+    found = decode_alert(published()["alert.example.json"])
+    sent = Outputs(NAMES, partitions, metrics, redact=False).alert(as_test(found) if test else found)
+
+    def counted() -> list[float]:
+        counters = [metrics.findings, metrics.canary_findings]
+        return [sum(s.value for m in c.collect() for s in m.samples if s.name.endswith("_total")) for c in counters]
+
+    assert counted() == [0, 0]
+    assert sent.on_delivered is not None
+    sent.on_delivered()
+    assert counted() == ([0, 1] if test else [1, 0])
