@@ -53,7 +53,7 @@ class Release:
 
     def upgrade(self, *values: str) -> Output:
         """Change values, keep the others, and wait until it works. Raises `CommandError`."""
-        return self._helm("upgrade", self.name, CHART, "--reuse-values", *WAIT, *self._set(values))
+        return self._helm("upgrade", self.name, CHART, "--reset-then-reuse-values", *WAIT, *self._set(values))
 
     def roll_back(self, revision: int) -> Output:
         """Go back to a revision, and wait until it works. Raises `CommandError`."""
@@ -99,7 +99,7 @@ class Release:
 
     def _set(self, values: Sequence[str]) -> list[str]:
         """Flags for `key=value` and for files of values."""
-        given = [f"kafka.brokers={self.brokers}", *values]
+        given = [f"kafka.brokers={self.brokers}", "networkPolicy.kafkaAnywhere=true", *values]
         return [word for each in given for word in (("--set", each) if "=" in each else ("--values", each))]
 
 

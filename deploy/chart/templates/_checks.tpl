@@ -1,5 +1,14 @@
-{{/* What the schema cannot say, in words. Included by the ConfigMap, which is always rendered. */}}
+{{/* What the schema cannot say, in words. Included by the workload, which is always rendered. */}}
 {{- define "stillwatch.checks" -}}
+{{- range list "image" "kafka" "topics" "settings" "baseline" "accountHashKeySecret" "storage" "resources" "probes"
+  "podDisruptionBudget" "topologySpread" "serviceAccount" "networkPolicy" "monitoring" "autoscaling" "strimzi" "replay" "canary" -}}
+{{- if not (hasKey $.Values .) -}}
+{{- fail (printf "\n\n%s is missing among the values: --reuse-values leaves out what is new in this chart. Upgrade with --reset-then-reuse-values instead\n" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.image.tag .Values.image.digest -}}
+{{- fail "\n\nimage.tag and image.digest are both set: give one of them, and leave the other one empty\n" -}}
+{{- end -}}
 {{- $security := .Values.kafka.security -}}
 {{- if not .Values.kafka.brokers -}}
 {{- fail "\n\nkafka.brokers is needed: where your Kafka is, as host:port, several separated by commas. For example\n  --set kafka.brokers=kafka-bootstrap.kafka:9092\n" -}}
@@ -18,6 +27,26 @@
 {{- end -}}
 {{- if and (or $security.caSecret.name $security.certificateSecret.name) (not (hasSuffix "SSL" $security.protocol)) -}}
 {{- fail (printf "\n\nkafka.security names certificates, and kafka.security.protocol=%s uses none: set it to SSL or SASL_SSL\n" $security.protocol) -}}
+{{- end -}}
+{{- range $section := list "topics" "replay" "canary" -}}
+{{- $who := index $.Values $section -}}
+{{- if $who.username -}}
+{{- if not (hasPrefix "SASL" $security.protocol) -}}
+{{- fail (printf "\n\n%s.username is set, and kafka.security.protocol=%s asks nobody for a user: with SSL give %s.certificateSecret.name instead\n" $section $security.protocol $section) -}}
+{{- else if not ($who.passwordSecret).name -}}
+{{- fail (printf "\n\n%s.username needs %s.passwordSecret.name: a Secret that holds the password of this user\n" $section $section) -}}
+{{- end -}}
+{{- else if ($who.passwordSecret).name -}}
+{{- fail (printf "\n\n%s.passwordSecret.name is set, and %s.username is not: whose password is it?\n" $section $section) -}}
+{{- end -}}
+{{- if and ($who.certificateSecret).name (not (hasSuffix "SSL" $security.protocol)) -}}
+{{- fail (printf "\n\n%s.certificateSecret names a certificate, and kafka.security.protocol=%s uses none: set it to SSL or SASL_SSL\n" $section $security.protocol) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.networkPolicy -}}
+{{- if and .enabled (not .kafkaPeers) (not .kafkaAnywhere) -}}
+{{- fail "\n\nnetworkPolicy.kafkaPeers is needed: where the brokers are, as peers of a NetworkPolicy, such as\n  [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kafka}}}]   or   [{ipBlock: {cidr: 10.1.2.0/24}}]\nOr set networkPolicy.kafkaAnywhere=true, and pods may reach any address on Kafka's ports\n" -}}
+{{- end -}}
 {{- end -}}
 {{- $grace := include "stillwatch.setting" (list . "shutdown_grace_seconds" 30) | float64 -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) (addf $grace 15) -}}

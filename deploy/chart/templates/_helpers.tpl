@@ -88,6 +88,22 @@ tolerations:
 {{- end }}
 {{- end -}}
 
+{{/* The chart's values for pods that may be another user to Kafka: (list . "replay"), as JSON. Who is not told apart by
+its own section is the workers' user. */}}
+{{- define "stillwatch.as" -}}
+{{- $root := index . 0 -}}
+{{- $who := index $root.Values (index . 1) -}}
+{{- $values := deepCopy $root.Values -}}
+{{- if $who.username -}}
+{{- $_ := set $values.kafka.security "username" $who.username -}}
+{{- $_ := set $values.kafka.security "passwordSecret" $who.passwordSecret -}}
+{{- end -}}
+{{- if ($who.certificateSecret).name -}}
+{{- $_ := set $values.kafka.security "certificateSecret" $who.certificateSecret -}}
+{{- end -}}
+{{- dict "Values" $values "Release" (dict "Name" $root.Release.Name) "Chart" (dict "Name" $root.Chart.Name) | toJson -}}
+{{- end -}}
+
 {{- define "stillwatch.credentials" -}}
 {{- $security := .Values.kafka.security -}}
 {{- if or $security.passwordSecret.name $security.caSecret.name $security.certificateSecret.name -}}true{{- end -}}
@@ -198,17 +214,20 @@ tolerations:
 {{- end }}
 {{- end -}}
 
+{{/* (list . "name"): the ConfigMap of the settings is called so, that of the baseline likewise with -baseline. */}}
 {{- define "stillwatch.scoringVolumes" -}}
+{{- $config := index . 1 -}}
+{{- with index . 0 -}}
 - name: tmp
   emptyDir:
     sizeLimit: 256Mi
 - name: config
   configMap:
-    name: {{ include "stillwatch.fullname" . }}
+    name: {{ $config }}
 {{- if .Values.baseline.content }}
 - name: baseline
   configMap:
-    name: {{ include "stillwatch.fullname" . }}-baseline
+    name: {{ $config }}-baseline
 {{- else if .Values.baseline.configMap }}
 - name: baseline
   configMap:
@@ -216,6 +235,34 @@ tolerations:
 {{- end }}
 {{- if include "stillwatch.credentials" . }}
 {{ include "stillwatch.credentialsVolume" . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The ConfigMaps that those volumes name: (list . "name"). */}}
+{{- define "stillwatch.configMaps" -}}
+{{- $config := index . 1 -}}
+{{- with index . 0 -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ $config }}
+  labels:
+    {{- include "stillwatch.labels" . | nindent 4 }}
+data:
+  stillwatch.toml: |
+    {{- toToml .Values.settings | trim | nindent 4 }}
+{{- if .Values.baseline.content }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ $config }}-baseline
+  labels:
+    {{- include "stillwatch.labels" . | nindent 4 }}
+data:
+  {{ .Values.baseline.key }}: {{ .Values.baseline.content | quote }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

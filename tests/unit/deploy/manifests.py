@@ -44,8 +44,8 @@ def helm(
 
 
 def with_kafka(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Values that name brokers too."""
-    given = dict(values or {})
+    """Values that name brokers too, and let them be anywhere."""
+    given = {"networkPolicy": {"kafkaAnywhere": True}} | dict(values or {})
     return given | {"kafka": {"brokers": KAFKA} | given.get("kafka", {})}
 
 

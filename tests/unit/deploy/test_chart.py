@@ -13,6 +13,7 @@ import yaml
 from streams.settings import load_settings
 from tests.unit.deploy.manifests import (
     CHART,
+    KAFKA,
     MUTUAL_TLS,
     PROFILES,
     RENDERINGS,
@@ -70,7 +71,14 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
 
 
 def test_lint_finds_nothing() -> None:
-    command = [tools() / "bin" / "helm", "lint", "--strict", CHART, "--set", "kafka.brokers=kafka:9092"]
+    command = [
+        tools() / "bin" / "helm",
+        "lint",
+        "--strict",
+        CHART,
+        "--set",
+        f"kafka.brokers={KAFKA},networkPolicy.kafkaAnywhere=true",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -319,6 +327,46 @@ def test_another_replay_is_another_job() -> None:
     assert name(since="2d") != name(since="3d")
 
 
+REPLAY = {"replay": {"enabled": True}, "topics": {"job": "off"}}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"tag": "0.2.0"}},
+        {"serviceAccount": {"create": False}},
+        {"nodeSelector": {"disk": "ssd"}},
+        {"tolerations": [{"operator": "Exists"}]},
+        {"accountHashKeySecret": {"name": "key"}},
+        {"settings": {"slab_rows": 64}},
+        {"baseline": {"content": "{}"}},
+        SCRAM,
+    ],
+    ids=str,
+)
+def test_a_job_whose_pods_change_is_another_one(values: dict[str, Any]) -> None:
+    """An upgrade that changed the pods of a Job would be refused."""
+    usual, other = (one(render(REPLAY | given), "Job") for given in ({}, values))
+    assert usual["spec"]["template"] != other["spec"]["template"]
+    assert usual["metadata"]["name"] != other["metadata"]["name"]
+
+
+def test_a_replay_has_its_own_settings_and_baseline() -> None:
+    own = {"settings": {"log_level": "DEBUG"}, "baseline": {"content": '{"made": "up"}'}}
+    objects = render(REPLAY | own)
+    volumes = one(objects, "Job")["spec"]["template"]["spec"]["volumes"]
+    named = {volume["name"]: volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+    assert one(objects, "ConfigMap", named["config"])["data"] == {"stillwatch.toml": 'log_level = "DEBUG"\n'}
+    assert one(objects, "ConfigMap", named["baseline"])["data"] == {"baseline.json": '{"made": "up"}'}
+    of_workers = one(objects, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert not set(named.values()) & {volume["configMap"]["name"] for volume in of_workers if "configMap" in volume}
+
+
+def test_a_long_name_leaves_room_for_the_numbers_of_a_replays_pods() -> None:
+    (job,) = of_kind(render(REPLAY | {"fullnameOverride": "n" * 50}), "Job")
+    assert len(f"{job['metadata']['name']}-999") <= 63
+
+
 def test_scaling_ends_at_one_worker_a_partition_and_owns_the_number_of_workers() -> None:
     objects = render({"autoscaling": {"enabled": True}, "topics": {"partitions": 24}, "kafka": {"groupId": "g"}})
     scaled = one(objects, "ScaledObject")["spec"]
@@ -361,6 +409,42 @@ def test_what_prometheus_and_grafana_take_is_off_until_asked_for() -> None:
     assert len(dashboards) == ("dashboard.json" in files)
 
 
+@pytest.mark.parametrize(("section", "job"), [("topics", "topics"), ("replay", "replay"), ("canary", "canary")])
+def test_pods_that_are_another_user_are_so_with_certificates_too(section: str, job: str) -> None:
+    own = {"certificateSecret": {"name": "own", "keyKey": "user.key", "certificateKey": "user.crt"}}
+    features = {"replay": {"enabled": True}, "canary": {"enabled": True}, "topics": {}}
+    values = MUTUAL_TLS | features | {section: features[section] | own, "settings": {"canary_prefix": "canary-5d1f0c-"}}
+    found = {}
+    for name, spec in pod_specs(render(values)):
+        (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
+        found[name] = [source["secret"]["name"] for source in volume["projected"]["sources"]]
+    assert len(found) == 4
+    for name, secrets in found.items():
+        assert secrets == ["my-cluster-ca-cert", "own" if f"-{job}" in name else "stillwatch"], name
+
+
+def test_topics_and_users_outlive_the_release() -> None:
+    objects = render({"strimzi": {"enabled": True, "cluster": "c"}})
+    kept = of_kind(objects, "KafkaTopic") + of_kind(objects, "KafkaUser")
+    assert len(kept) == 10
+    for found in kept:
+        assert found["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}, found["metadata"]["name"]
+
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+FREE = {"nodeSelector", "podAnnotations", "podLabels"}
+"""Sections that may as well be absent."""
+SECTIONS = [name for name, value in VALUES.items() if isinstance(value, dict) and name not in FREE]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_an_older_release_does_not_have_is_named(section: str) -> None:
+    """With --reuse-values sections that are new in the chart are absent."""
+    done = helm("--set", f"{section}=null", values=with_kafka())
+    assert f"{section} is missing among the values" in done.stderr
+    assert "--reset-then-reuse-values" in done.stderr
+
+
 # ---- what is wrong is said
 
 
@@ -391,6 +475,31 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "fewest above most": ({"autoscaling": {"enabled": True, "minReplicas": 13}}, ("autoscaling.minReplicas",)),
     "Strimzi without a cluster": ({"strimzi": {"enabled": True}}, ("strimzi.cluster",)),
+    "a tag and a digest": (
+        {"image": {"tag": "1", "digest": "sha256:" + "0" * 64}},
+        ("image.tag and image.digest are both set",),
+    ),
+    "Kafka nowhere": (
+        {"networkPolicy": {}},
+        ("networkPolicy.kafkaPeers is needed", "networkPolicy.kafkaAnywhere=true"),
+    ),
+    "none at rest": ({"autoscaling": {"minReplicas": 0}}, ("/autoscaling/minReplicas", "got 0, want 1")),
+    "another user without a password": (
+        SCRAM | {"replay": {"username": "reader"}},
+        ("replay.username needs replay.passwordSecret.name",),
+    ),
+    "another user's password alone": (
+        SCRAM | {"topics": {"passwordSecret": {"name": "admin"}}},
+        ("topics.passwordSecret.name is set, and topics.username is not",),
+    ),
+    "another user by name where certificates tell": (
+        MUTUAL_TLS | {"canary": {"username": "c", "passwordSecret": {"name": "c"}}},
+        ("canary.username is set, and kafka.security.protocol=SSL", "canary.certificateSecret.name"),
+    ),
+    "another user's certificate without TLS": (
+        {"replay": {"certificateSecret": {"name": "c"}}},
+        ("replay.certificateSecret names a certificate", "PLAINTEXT uses none"),
+    ),
     "a digest that is none": ({"image": {"digest": "latest"}}, ("/image/digest",)),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import yaml
 from streams.cli import app
 from streams.metrics import METRICS
 from streams.settings import Settings
-from tests.unit.deploy.manifests import CHART, ROOT
+from tests.unit.deploy.manifests import CHART, KAFKA, ROOT, pod_specs, tools, with_kafka
 from tests.unit.deploy.test_monitoring import samples
 
-PAGES = [ROOT / "deploy" / "README.md", ROOT / "deploy" / "SUBSCRIBING.md"]
+PAGES = [ROOT / "deploy" / "README.md", ROOT / "deploy" / "SUBSCRIBING.md", ROOT / "deploy" / "chart" / "README.md"]
 COMMANDS: Any = typer.main.get_command(app)
 
 
@@ -77,10 +78,36 @@ def test_values_and_files_given_to_helm_exist(words: list[str]) -> None:
                     assert step in inner, assignment
                     inner = inner[step]
                 assert path[0] != "settings" or path[1] in Settings.model_fields
-        elif flag == "-f" and given != "my-values.yaml":
+        elif flag == "-f" and given not in ("my-values.yaml", "-"):
             assert (ROOT / given).is_file()
         elif flag == "--show-only":
             assert (CHART / given).is_file()
+
+
+TEMPLATED = [words for words in by_helm() if words[1] in ("install", "upgrade", "template") and len(words) > 2]
+NOT_OF_TEMPLATE = {"--create-namespace", "--reset-then-reuse-values"}
+
+
+def test_the_pages_install_upgrade_and_render() -> None:
+    assert {words[1] for words in TEMPLATED} == {"install", "upgrade", "template"}
+    assert not any("--reuse-values" in words for words in by_helm())  # it leaves out what is new in a chart
+
+
+@pytest.mark.parametrize("words", TEMPLATED, ids=" ".join)
+def test_the_chart_takes_what_a_page_gives_helm(words: list[str], tmp_path: Path) -> None:
+    """Rendered for real; an upgrade takes up the values that the release has."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "my-values.yaml").write_text("{}")
+    (tmp_path / "baseline.json").write_text("{}")
+    release = yaml.safe_dump(with_kafka())
+    given = [word.replace("$NAMESPACE", "detection").replace("$BROKERS", KAFKA) for word in words[2:]]
+    given = [word for word in given if word not in NOT_OF_TEMPLATE and not word.startswith(">")]
+    if words[1] == "upgrade":
+        given[2:2] = ["-f", "-"]
+    command = [tools() / "bin" / "helm", "template", *given]
+    done = subprocess.run(command, cwd=tmp_path, input=release, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(pod_specs([found for found in yaml.safe_load_all(done.stdout) if found]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
