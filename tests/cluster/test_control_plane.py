@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, CommandError
 from tests.cluster.fake_nodes import FakeNodes
-from tests.cluster.release import EVERYTHING, PROFILES, Release, pods_of
+from tests.cluster.release import EVERYTHING, PROFILES, Release, is_stopping, pods_of
 
 pytestmark = pytest.mark.cluster
 
@@ -176,3 +176,44 @@ def test_with_one_worker_down_the_budget_gives_no_other_away(release: Release, n
     finally:
         nodes.never_ready.clear()
     release.cluster.until("all workers back", lambda: len(release.ready()) == REPLICAS)
+
+
+# --- Runbooks of deploy/README.md
+
+
+@pytest.mark.usefixtures("nodes")
+def test_workers_are_stopped_and_started_by_helm(release: Release) -> None:
+    release.install(PROFILES["standard"])
+    release.upgrade("replicas=0")
+    release.cluster.until("workers ended", lambda: not release.pods())
+    release.upgrade("replicas=3")
+    assert len(release.ready()) == 3
+
+
+@pytest.mark.usefixtures("nodes")
+def test_turning_autoscaling_on_takes_no_worker_away(release: Release) -> None:
+    release.install(PROFILES["standard"], "replicas=2")
+    release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=3", of=release.namespace)
+    release.upgrade("autoscaling.enabled=true", "autoscaling.minReplicas=2")
+    assert release.workload()["spec"]["replicas"] == 3
+    release.upgrade("settings.log_level=DEBUG")
+    assert release.workload()["spec"]["replicas"] == 3
+
+
+@pytest.mark.usefixtures("nodes")
+def test_the_size_of_volumes_changes_around_running_workers(release: Release) -> None:
+    release.install(PROFILES["standard"])
+    before = release.identities(), claims_of(release)
+    with pytest.raises(CommandError, match=r"immutable|updates to statefulset spec"):
+        release.upgrade("storage.size=8Gi")
+    release.cluster.kubectl("delete", "statefulset/stillwatch", "--cascade=orphan", of=release.namespace)
+    release.upgrade("storage.size=8Gi")
+    (claim,) = release.workload()["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "8Gi"
+    assert (release.identities(), claims_of(release)) == before
+
+
+def claims_of(release: Release) -> set[str]:
+    """Identities of the claims that are not about to go."""
+    claims = release.cluster.get("persistentvolumeclaims", of=release.namespace)
+    return {claim["metadata"]["uid"] for claim in claims if not is_stopping(claim)}
