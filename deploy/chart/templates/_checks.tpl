@@ -66,7 +66,7 @@
 {{- fail "\n\nautoscaling.minReplicas is more than the most there may be (autoscaling.maxReplicas, else topics.partitions)\n" -}}
 {{- end -}}
 {{- if and .Values.canary.enabled (not (include "stillwatch.setting" (list . "canary_prefix" ""))) -}}
-{{- fail "\n\ncanary.enabled needs settings.canary_prefix: how the names of its accounts begin, which your gateway gives no customer, such as canary-5d1f0c-\n" -}}
+{{- fail "\n\ncanary.enabled needs settings.canary_prefix: how the names of its accounts begin, which your gateway gives no customer: canary- and eight random letters\n" -}}
 {{- end -}}
 {{- if and .Values.strimzi.enabled (not .Values.strimzi.cluster) -}}
 {{- fail "\n\nstrimzi.enabled needs strimzi.cluster: the name of the Kafka resource\n" -}}
