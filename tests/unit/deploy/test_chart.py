@@ -413,7 +413,7 @@ def test_what_prometheus_and_grafana_take_is_off_until_asked_for() -> None:
 def test_pods_that_are_another_user_are_so_with_certificates_too(section: str, job: str) -> None:
     own = {"certificateSecret": {"name": "own", "keyKey": "user.key", "certificateKey": "user.crt"}}
     features = {"replay": {"enabled": True}, "canary": {"enabled": True}, "topics": {}}
-    values = MUTUAL_TLS | features | {section: features[section] | own, "settings": {"canary_prefix": "canary-5d1f0c-"}}
+    values = MUTUAL_TLS | features | {section: features[section] | own, "settings": {"canary_prefix": "canary-7e2a9b-"}}
     found = {}
     for name, spec in pod_specs(render(values)):
         (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
