@@ -98,10 +98,10 @@ def test_the_pages_install_upgrade_and_render() -> None:
 @pytest.mark.parametrize("words", TEMPLATED, ids=" ".join)
 def test_the_chart_takes_what_a_page_gives_helm(words: list[str], tmp_path: Path) -> None:
     """Rendered for real; an upgrade takes up the values that the release has."""
-    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    (tmp_path / "my-values.yaml").write_text("{}")
-    (tmp_path / "baseline.json").write_text("{}")
     release = yaml.safe_dump(with_kafka())
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "my-values.yaml").write_text(release)
+    (tmp_path / "baseline.json").write_text("{}")
     given = [Template(word).safe_substitute(SHELL) for word in words[2:]]
     given = [word for word in given if word not in NOT_OF_TEMPLATE and not word.startswith(">")]
     if words[1] == "upgrade":
