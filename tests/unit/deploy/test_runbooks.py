@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ def test_values_and_files_given_to_helm_exist(words: list[str]) -> None:
 
 TEMPLATED = [words for words in by_helm() if words[1] in ("install", "upgrade", "template") and len(words) > 2]
 NOT_OF_TEMPLATE = {"--create-namespace", "--reset-then-reuse-values"}
+SHELL = {"NAMESPACE": "detection", "BROKERS": KAFKA, "CANARY_PREFIX": "canary-7e2a9b-"}
 
 
 def test_the_pages_install_upgrade_and_render() -> None:
@@ -96,12 +98,11 @@ def test_the_pages_install_upgrade_and_render() -> None:
 @pytest.mark.parametrize("words", TEMPLATED, ids=" ".join)
 def test_the_chart_takes_what_a_page_gives_helm(words: list[str], tmp_path: Path) -> None:
     """Rendered for real; an upgrade takes up the values that the release has."""
-    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    (tmp_path / "my-values.yaml").write_text("{}")
-    (tmp_path / "baseline.json").write_text("{}")
     release = yaml.safe_dump(with_kafka())
-    given = [word.replace("$NAMESPACE", "detection").replace("$BROKERS", KAFKA) for word in words[2:]]
-    given = [word.replace("$CANARY_PREFIX", "canary-7e2a9b-") for word in given]
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "my-values.yaml").write_text(release)
+    (tmp_path / "baseline.json").write_text("{}")
+    given = [Template(word).safe_substitute(SHELL) for word in words[2:]]
     given = [word for word in given if word not in NOT_OF_TEMPLATE and not word.startswith(">")]
     if words[1] == "upgrade":
         given[2:2] = ["-f", "-"]
