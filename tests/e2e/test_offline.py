@@ -162,7 +162,7 @@ def test_the_configuration_printed_can_be_used(stillwatch: Run, tmp_path: Path) 
     [
         (["replays"], 2, "No such command 'replays'"),
         (["replay"], 2, "give a file"),
-        (["replay", "events.jsonl", "--since", "1d"], 2, "--since and --until go with --topic"),
+        (["replay", "events.jsonl", "--since", "1d"], 2, "--since, --until and --partitions go with --topic"),
         (["replay", "missing.jsonl"], 3, "cannot read missing.jsonl: No such file or directory"),
         (["replay", "."], 3, "cannot read .: Is a directory"),
         (["replay", "-", "--out", "/nowhere/alerts.jsonl"], 3, "cannot write /nowhere/alerts.jsonl"),
