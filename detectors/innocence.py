@@ -4,10 +4,10 @@ All but one explanation stay as they are. Towards a person, everything that tell
 account's value to the median of people's accounts with as long a history, in small steps; cadence moves with it only
 where order alone would not do. Towards a service, more and more of the recent window was asked before, a third of it
 often, as popular questions are. Towards a batch job, more and more answers are short. Towards users who are named, each
-follows up on their own requests, more and more. The first step at which the
-account looks no more like extraction than one organic account in ten does at some time is the answer; an explanation
-that would not do even at its end has none. (Below the threshold it would be sooner, but a finding opens just beyond it,
-and how little is missing there tells an analyst nothing.)
+follows up on their own requests, more and more. The first step at which the account looks no more like extraction than
+one organic account in ten does at some time is the answer; an explanation that would not do even at its end has none.
+(Below the threshold it would be sooner, but a finding opens just beyond it, and how little is missing there tells an
+analyst nothing.)
 
 Cost: some ten microseconds a step, and only an alert asks.
 """

@@ -1,8 +1,8 @@
 """The logistic regressions behind the rivals: sign-constrained, weights that vary smoothly with history length.
 
-Weights sit at knots of log2 n (16, 32, ... 512 requests) and are linear between them; a ridge keeps
-them small and a second penalty keeps neighbouring knots alike. Signs are bounds of L-BFGS-B (Byrd et al. 1995), so
-that no statistic can ever count the wrong way round.
+Weights sit at knots of log2 n (16, 32, ... 512 requests) and are linear between them; a ridge keeps them small and a
+second penalty keeps neighbouring knots alike. Signs are bounds of L-BFGS-B (Byrd et al. 1995), so that no statistic can
+ever count the wrong way round.
 
 The loss and its gradient are one compiled loop in one fixed order, not BLAS: the same looks give the same bits on any
 number of cores, and fits can run side by side in threads, since compiled code does without the interpreter's lock. Of a

@@ -4,9 +4,8 @@ Unusual is not malicious. An account is suspected only when no organic explanati
 
     M = -log sum_k prior_k exp(-LLR_k)        k: a person, a service, a batch job, users who are named
 
-LLR_k is the log-likelihood ratio of extraction against rival k. Three kinds of
-*heads* ask the question for three kinds of extraction, each with and without cadence, so that cadence can add to the
-evidence but neither convicts nor acquits by itself:
+LLR_k is the log-likelihood ratio of extraction against rival k. *Heads* ask the question for three kinds of extraction,
+each with and without cadence, so that cadence can add to the evidence but neither convicts nor acquits by itself:
 
 - memoryless: a list in no order, from the start or since a take-over;
 - mixture: a list hidden among a person's own requests;
@@ -20,8 +19,9 @@ each prompt twice now and then, to look like a service, has no popular ones. Not
 phrases strewn in) is not held against anybody: a coding agent's "continue" looks the same.
 
 Against users who are named it is generative too, by von Neumann's ratio inside each user's stream: a list under
-invented names has 1, give or take what the number of pairs allows; users have less, as people do. So names that cost
-nothing acquit nobody, and a platform whose users ask nothing twice is acquitted by what its users do.
+invented names has 1, give or take what the number of pairs allows; users have less, as people do. So a platform
+whose users ask nothing twice is acquitted by what they do. Names alone make an alert later: they raise the weight of
+the service.
 
 Cost: some 4 microseconds a look, and looks thin out as the history grows.
 """
@@ -310,9 +310,7 @@ def _as_users(below: Scalar, noise: Scalar) -> Scalar:
     logistic distribution in place of the normal one (they differ by less than .01).
     """
     steepness = 1.702 / noise
-    positive = below if below > 0.0 else 0.0
-    magnitude = below if below > 0.0 else -below
-    blurred = positive + portable_math.log(1.0 + portable_math.exp(-steepness * magnitude)) / steepness
+    blurred = max(below, 0.0) + portable_math.log(1.0 + portable_math.exp(-steepness * abs(below))) / steepness
     return 2.0 * min(blurred, USER_REACH) / (USER_REACH * USER_REACH)
 
 

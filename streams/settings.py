@@ -23,9 +23,6 @@ from pydantic_settings import (
 
 log = logging.getLogger(__name__)
 
-DOCUMENTED_CANARY_PREFIX = "canary-5d1f0c-"
-"""Stood in the pages once, so everybody knows it: no account may hide behind it."""
-
 ENV_PREFIX = "STILLWATCH_"
 CONFIG_VARIABLE = "STILLWATCH_CONFIG"
 
@@ -219,13 +216,6 @@ class Settings(BaseSettings):
             if not (colon and host and port.isdigit() and 0 < int(port) < 65_536):
                 raise ValueError(f"{server.strip()!r} is not host:port")
         return ",".join(server.strip() for server in value.split(","))
-
-    @field_validator("canary_prefix")
-    @classmethod
-    def _is_not_known_to_everybody(cls, value: str) -> str:
-        if value.startswith(DOCUMENTED_CANARY_PREFIX):
-            raise ValueError("it is from an example, and known to everybody: draw one (`openssl rand -hex 8`)")
-        return value
 
     @field_validator("sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file", "baseline_file")
     @classmethod

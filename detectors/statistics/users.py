@@ -1,4 +1,4 @@
-"""Users: how many people seem to stand behind the account, and does each follow from himself?
+"""Users: how many people seem to stand behind the account, and does each follow up on what was their own?
 
 An account may name the user behind each request. The names cost nothing to invent, so they are tested like anything
 else. Three things are kept:
@@ -16,7 +16,8 @@ seat takes it. Shape and order forget with every request, named or not (half-lif
 while most of its recent requests follow one of their own user's: neither an honest past nor the named part of the
 traffic excuses the rest. So a fresh id on each call says nothing.
 
-Requests that were answered count, and no others. Bytes: 640. Cost: one distance and sixteen comparisons a request.
+Requests that were answered count, from the first that names a user on. Bytes: 640. Cost: nothing until then, afterwards
+one distance and sixteen comparisons a request.
 
 References
 ----------
@@ -79,7 +80,12 @@ def _tag(end_user: Scalar) -> Scalar:
 
 @kernel
 def update(s: Record, end_user: Scalar, code: Code) -> None:
-    """Take one covered request: the hash of its end user, 0 when it named none, and its code."""
+    """Take one covered request: the hash of its end user, 0 when it named none, and its code.
+
+    Nothing is kept of an account before the first request that names a user; most never do.
+    """
+    if end_user == np.uint64(0) and s["named"] == 0:
+        return
     s["weight"] = s["weight"] * KEEP + 1.0
     s["compared"] *= KEEP
     s["same"] *= KEEP

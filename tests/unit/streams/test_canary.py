@@ -86,7 +86,7 @@ def test_a_name_is_its_own_and_its_requests_follow_from_it() -> None:
     }
 
 
-@pytest.mark.parametrize("prefix", ["c", "canary", "canary \x1b[2J", "x" * 200, "canary-5d1f0c-", "canary-5d1f0c-9-"])
+@pytest.mark.parametrize("prefix", ["c", "canary", "canary \x1b[2J", "x" * 200])
 def test_a_prefix_that_customers_could_have_by_chance_or_from_an_example_is_refused(prefix: str) -> None:
     with pytest.raises(SettingsError, match="canary_prefix"):
         load_settings(canary_prefix=prefix)
