@@ -151,8 +151,6 @@ def main() -> int:
     """Compose, fit each variant, score, print."""
     parser = parser_of(__doc__, VARIANTS, "variants")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     chosen = options.chosen or list(VARIANTS)
     with Progress(console=Console(stderr=True)) as progress:
         case = read_case(options, progress)

@@ -538,8 +538,6 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="(default: all)")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     shared, cases = Path(options.shared), [UNCHANGED, *(name for name in options.cases if name != UNCHANGED)]
     pool_of = person_pools(shared)
 

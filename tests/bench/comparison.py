@@ -331,8 +331,6 @@ def main() -> int:
     """Compose, fit, score, print."""
     parser = parser_of(__doc__, PEERS, "methods")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     chosen = options.chosen or list(PEERS)
     all_series, seconds = {}, {}
     with Progress(console=Console(stderr=True)) as progress:

@@ -380,9 +380,9 @@ def left_out_alerts(
 def streams_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that say which composed streams are fitted on and scored."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--shared", type=Path, default=os.environ.get("STILLWATCH_SHARED"), help="holds corpora, traffic"
-    )
+    shared = os.environ.get("STILLWATCH_SHARED")
+    where = "the folder that holds corpora/ and traffic/ (default: STILLWATCH_SHARED)"
+    parser.add_argument("--shared", type=Path, default=shared, required=not shared, help=where)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="streams to score")
     parser.add_argument("--fit-seeds", type=int, nargs="+", default=[11, 12, 13], help="organic streams to fit on")
     parser.add_argument("--days", type=int, default=14, help="days of each stream")
@@ -396,8 +396,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the pooled counts and what score.py printed here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     shared = Path(options.shared)
     pool_of = person_pools(shared)
     scorer = load_scorer(shared)

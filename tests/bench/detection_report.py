@@ -46,8 +46,6 @@ def main() -> int:
     parser = streams_parser(__doc__)
     parser.add_argument("--out", type=Path, default=HERE / "DETECTION.md", help="(default: %(default)s)")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     streams = ["--shared", str(options.shared), "--days", str(options.days), "--cache", str(options.cache)]
     for name, seeds in (("--seeds", options.seeds), ("--fit-seeds", options.fit_seeds)):
         streams += [name, *map(str, seeds)]

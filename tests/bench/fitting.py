@@ -173,8 +173,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the pooled counts here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args()
-    if options.shared is None:
-        parser.error("name the folder with corpora/ and traffic/: --shared DIR or STILLWATCH_SHARED")
     shared = Path(options.shared)
     scorer = load_scorer(shared)
     contaminated, short = ({name: Tally(scorer) for name in names} for names in ((CLEAN, MIXED), (DEFAULT, SHORT)))

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from streams import topics
+from streams.settings import Settings, load_settings
 from tests.integration.broker import Broker, create_topics, start_broker
 from tests.integration.session import started_for_the_session
-from tests.integration.streams.running import WORKER, Start, Worker
+from tests.integration.streams.running import WORKER, Prepare, Start, Worker
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,18 @@ def topic_prefix() -> str:
 def make_topics(kafka: str) -> Callable[..., Awaitable[None]]:
     """`await make_topics("a", "b", partitions=4, config={"cleanup.policy": "compact"})` on the test's broker."""
     return partial(create_topics, kafka)
+
+
+@pytest.fixture
+def prepare(kafka: str, topic_prefix: str) -> Prepare:
+    """`await prepare(4)`: settings of the test's own group, whose topics are there with so many partitions."""
+
+    async def prepared(partitions: int) -> Settings:
+        settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, group_id=topic_prefix, partitions=partitions)
+        await topics.create_topics(settings)
+        return settings
+
+    return prepared
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ import pytest
 
 from schemas.order import forget_headers
 from streams.forget import Carried, Order, forget, what_remains
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 from streams.simulation import simulate
-from streams.topics import TopicNames, create_topics
+from streams.topics import TopicNames
 from streams.transport.partitioner import positive_murmur2
 from tests.integration.streams.expected import Finding, expected_of, findings_on
 from tests.integration.streams.running import (
+    Prepare,
     Request,
     Start,
     read,
@@ -40,10 +41,8 @@ SENDING_SECONDS = 10
 
 
 @pytest.fixture
-async def settings(kafka: str, topic_prefix: str) -> Settings:
-    given = load_settings(brokers=kafka, topic_prefix=topic_prefix, group_id=topic_prefix, partitions=PARTITIONS)
-    await create_topics(given)
-    return given
+async def settings(prepare: Prepare) -> Settings:
+    return await prepare(PARTITIONS)
 
 
 @pytest.fixture

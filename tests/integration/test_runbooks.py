@@ -9,19 +9,20 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import AdminClient
 
 from detectors import state
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 from streams.simulation import simulate
-from streams.topics import TopicNames, create_topics
+from streams.topics import TopicNames, admin_of, create_topics
 from streams.transport.partitioner import positive_murmur2
 from tests.integration.streams.expected import expected_of, findings_on
 from tests.integration.streams.running import (
     ENCODER_HASH,
+    Prepare,
     Request,
     Start,
     read,
@@ -37,10 +38,8 @@ NOW = int(time.time() * 1000)
 
 
 @pytest.fixture
-async def settings(kafka: str, topic_prefix: str) -> Settings:
-    given = load_settings(brokers=kafka, topic_prefix=topic_prefix, group_id=topic_prefix, partitions=BEFORE)
-    await create_topics(given)
-    return given
+async def settings(prepare: Prepare) -> Settings:
+    return await prepare(BEFORE)
 
 
 @pytest.fixture
@@ -64,10 +63,8 @@ async def test_after_partitions_are_added_accounts_that_move_start_anew_and_noth
     names, accounts = TopicNames.of(settings), [f"acct-{k}" for k in range(40)]
     await scored(kafka, settings, start, accounts)
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.create_partitions({name: NewPartitions(AFTER) for name in (names.requests, names.state)})
-    await admin.close()
+    async with admin_of(settings) as admin:
+        await admin.create_partitions({name: NewPartitions(AFTER) for name in (names.requests, names.state)})
     await send(kafka, names.requests, [request(account, NOW + 9, id=f"{account}-9") for account in accounts])
     worker = start(instance_id="b")  # the same member, back within its session, would keep its two partitions at first
     await wait_done(kafka, settings.group_id, names.requests, 60, worker)
@@ -94,11 +91,9 @@ async def test_the_history_of_all_accounts_can_be_kept_by_reading_the_requests_o
     names, accounts = TopicNames.of(settings), [f"acct-{k}" for k in range(40)]
     await scored(kafka, settings, start, accounts)
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.create_partitions({names.requests: NewPartitions(AFTER)})
-    await admin.delete_topics([names.state])
-    await admin.close()
+    async with admin_of(settings) as admin:
+        await admin.create_partitions({names.requests: NewPartitions(AFTER)})
+        await admin.delete_topics([names.state])
     await asyncio.to_thread(begin_at_the_beginning, kafka, settings)
     await wait_created(settings.model_copy(update={"partitions": AFTER}))
     await send(kafka, names.requests, [request(account, NOW + 9, id=f"{account}-9") for account in accounts])
@@ -113,10 +108,8 @@ async def test_one_topic_with_more_partitions_than_the_other_keeps_workers_from_
     kafka: str, settings: Settings, start: Start
 ) -> None:
     names = TopicNames.of(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.create_partitions({names.requests: NewPartitions(AFTER)})
-    await admin.close()
+    async with admin_of(settings) as admin:
+        await admin.create_partitions({names.requests: NewPartitions(AFTER)})
     worker = start()
     assert await asyncio.to_thread(worker.process.wait, 60) == 4
     assert "they must have the same number" in worker.log
@@ -135,10 +128,8 @@ async def test_what_the_requests_topic_still_holds_brings_accounts_and_findings_
     before = [record.value for record in await read(kafka, names.alerts)]
 
     # As the runbook says: the state topic and the local stores are gone, the group begins at the beginning.
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.delete_topics([names.state])
-    await admin.close()
+    async with admin_of(settings) as admin:
+        await admin.delete_topics([names.state])
     await asyncio.to_thread(begin_at_the_beginning, kafka, settings)
     await wait_created(settings)
     worker = start(store="rocksdict", data_dir=tmp_path / "anew")

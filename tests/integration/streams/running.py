@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from detectors import state
 from detectors.baseline import load_default
+from streams.settings import Settings
 from tests.integration.broker import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -84,6 +85,7 @@ class Worker:
 
 
 Start = Callable[..., Worker]
+Prepare = Callable[[int], Awaitable[Settings]]
 """Starts a worker with settings of a test."""
 
 

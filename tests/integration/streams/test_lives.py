@@ -11,9 +11,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.exit_codes import ExitCode
-from streams.settings import load_settings
-from streams.topics import TopicNames, create_topics
+from streams.topics import TopicNames
 from tests.integration.streams.running import (
+    Prepare,
     Request,
     Start,
     read,
@@ -30,10 +30,8 @@ DAY = 86_400_000
 
 
 @pytest.fixture
-async def topics(kafka: str, topic_prefix: str) -> TopicNames:
-    settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=1)
-    await create_topics(settings)
-    return TopicNames.of(settings)
+async def topics(prepare: Prepare) -> TopicNames:
+    return TopicNames.of(await prepare(1))
 
 
 async def test_states_of_idle_accounts_are_deleted_here_and_on_the_changelog(

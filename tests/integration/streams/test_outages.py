@@ -9,22 +9,28 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streams.settings import load_settings
 from streams.simulation import simulate
-from streams.topics import TopicNames, create_topics
+from streams.topics import TopicNames
 from tests.integration.broker import Broker
 from tests.integration.streams.expected import expected_of, findings_on
-from tests.integration.streams.running import Request, Worker, read, request_counts, send, wait_done, wait_until
+from tests.integration.streams.running import (
+    Prepare,
+    Request,
+    Worker,
+    read,
+    request_counts,
+    send,
+    wait_done,
+    wait_until,
+)
 
 AWAY_SECONDS = 8
 GRACE_SECONDS = 10
 
 
 @pytest.fixture
-async def topics(kafka: str, topic_prefix: str) -> TopicNames:
-    settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=4)
-    await create_topics(settings)
-    return TopicNames.of(settings)
+async def topics(prepare: Prepare) -> TopicNames:
+    return TopicNames.of(await prepare(4))
 
 
 async def test_an_outage_is_waited_out_and_a_stop_in_one_ends_hard(

@@ -13,10 +13,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.settings import load_settings
 from streams.simulation import simulate
-from streams.topics import TopicNames, create_topics
+from streams.topics import TopicNames
 from streams.transport.partitioner import positive_murmur2
 from tests.integration.streams.expected import expected_of, findings_on
 from tests.integration.streams.running import (
+    Prepare,
     Request,
     Start,
     read,
@@ -32,10 +33,8 @@ NOW = int(time.time() * 1000)
 
 
 @pytest.fixture
-async def topics(kafka: str, topic_prefix: str) -> TopicNames:
-    settings = load_settings(brokers=kafka, topic_prefix=topic_prefix, partitions=PARTITIONS)
-    await create_topics(settings)
-    return TopicNames.of(settings)
+async def topics(prepare: Prepare) -> TopicNames:
+    return TopicNames.of(await prepare(PARTITIONS))
 
 
 def requests_of(accounts: int, each: int) -> list[Request]:
