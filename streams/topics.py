@@ -122,15 +122,15 @@ async def _until_there(admin: AIOKafkaAdminClient, names: Iterable[str], seconds
     with suppress(TimeoutError):  # whoever wants them next finds them missing, and says so
         async with asyncio.timeout(seconds):
             while not set(names) <= set(await _described(admin, names)):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # noqa: ASYNC110 - the brokers call nobody
 
 
 async def differences(settings: Settings) -> dict[str, list[str]]:
     """How the topics that are there differ from what `create_topics` makes with the same settings; a list for each.
 
     More partitions, more replicas and larger limits than asked for are no difference, nor are settings that we may not
-    read, nor partitions and replicas that nobody has named. Each is worth a look and stops nothing: an operator may have
-    had reasons. Raises `TopicsError`.
+    read, nor partitions and replicas that nobody has named. Each is worth a look and stops nothing: an operator may
+    have had reasons. Raises `TopicsError`.
     """
     found: dict[str, list[str]] = {}
     async with admin_of(settings) as admin:
@@ -148,7 +148,7 @@ def _shape_differences(spec: TopicSpec, replicas: Sequence[int], named: Set[str]
     if "partitions" in named and len(replicas) < spec.partitions:
         found.append(f"{len(replicas)} partitions, not {spec.partitions}")
     if "replication_factor" in named and min(replicas) < spec.replication_factor:
-        found.append(f"{min(replicas)} replicas, not {spec.replication_factor}")
+        found.append(f"replication factor {min(replicas)}, not {spec.replication_factor}")
     return found
 
 

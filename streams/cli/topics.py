@@ -14,6 +14,11 @@ from streams.topics import check_topics, create_topics, differences
 SHAPE = ("partitions", "replication_factor", "max_record_bytes")
 """What topics are made by."""
 
+HOW_TO_CHANGE = (
+    "Settings change with `kafka-configs --alter --entity-type topics --entity-name NAME --add-config KEY=VALUE`, "
+    "partitions by the runbook in deploy/README.md, replicas with `kafka-reassign-partitions`."
+)
+
 app = typer.Typer(
     help="Create and check the topics. Do it before the first start: topics made on the fly can lose records.",
     no_args_is_help=True,
@@ -38,8 +43,8 @@ def create(settings: Settings) -> None:
 def check(settings: Settings) -> None:
     """Check that all topics are there, fit each other, and keep the accounts' states; name other differences.
 
-    What does not fit ends the command with 4. What only differs from what `stillwatch topics create` makes with the same
-    options is a warning: you may have had reasons.
+    What does not fit ends the command with 4. What only differs from what `stillwatch topics create` makes with the
+    same options is a warning: you may have had reasons.
 
     Example: [bold]stillwatch topics check --brokers 127.0.0.1:9092 --partitions 12 --replication-factor 3[/bold]
     """
@@ -53,9 +58,4 @@ def _say_differences(settings: Settings) -> None:
     for each in found:
         ERR.print(plain(f"warning: {each}"))
     if found:
-        ERR.print(
-            plain(
-                "Settings change with `kafka-configs --alter --entity-type topics --entity-name NAME "
-                "--add-config KEY=VALUE`; partitions and replicas have runbooks in deploy/README.md and Kafka's documentation."
-            )
-        )
+        ERR.print(plain(HOW_TO_CHANGE))

@@ -33,7 +33,7 @@ async def test_what_differs_is_named(prepare: Prepare) -> None:
     more = settings.model_copy(update={"partitions": 6, "replication_factor": 3, "max_record_bytes": 2 * 1024 * 1024})
     found = await differences(more)
     assert "3 partitions, not 6" in found[names.state]
-    assert "1 replicas, not 3" in found[names.alerts]
+    assert "replication factor 1, not 3" in found[names.alerts]
     assert any(each.startswith("max.message.bytes=") for each in found[names.requests])
 
 
