@@ -121,8 +121,8 @@ async def _until_there(admin: AIOKafkaAdminClient, names: Iterable[str], seconds
     """Wait until the brokers tell of topics: what is created is known to the controller first."""
     with suppress(TimeoutError):  # whoever wants them next finds them missing, and says so
         async with asyncio.timeout(seconds):
-            while not set(names) <= set(await _described(admin, names)):
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - the brokers call nobody
+            while not set(names) <= set(await _described(admin, names)):  # noqa: ASYNC110 - brokers call nobody
+                await asyncio.sleep(0.05)
 
 
 async def differences(settings: Settings) -> dict[str, list[str]]:
