@@ -118,7 +118,7 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
             "example": "request",
         },
         "forget": {
-            "summary": "An order to forget all of its account before it (`stillwatch forget`). No value: a null of Kafka's.",
+            "summary": "An order to forget all of its account before it (`forget`). No value: a null of Kafka's.",
             "content_type": BYTES,
             "headers": {ORDER_HEADER: FORGET.decode()},
         },
