@@ -13,10 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.durations import DAY_MS
 from streams.connection import reason_of
 from streams.settings import RECORD_HEADROOM_BYTES, Settings
-
-DAY_MS = 24 * 3600 * 1000
 
 DEAD_LETTER_RETENTION_DAYS = 3
 """Dead letters may hold prompts: long enough to look at one after a weekend, no longer."""
