@@ -285,7 +285,7 @@ def test_the_topics_are_seen_to_before_anything_starts(job: str, words: str) -> 
     spec = made["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "default"  # ours is not there yet
     (container,) = spec["containers"]
-    assert container["args"][:2] == ["topics", words]
+    assert container["args"] == ["topics", words, "--partitions=12", "--replication-factor=3"]
     assert environment(container)["STILLWATCH_SASL_USERNAME"] == "admin"
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
     secrets = [source["secret"]["name"] for source in volume["projected"]["sources"]]
