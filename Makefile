@@ -192,7 +192,7 @@ baseline: runtime ## Fit the default baseline again: make baseline EVENTS="histo
 lock: dev ## Write the lock files again with the newest versions that pyproject.toml allows
 	@set -e; compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--fork-strategy fewest --only-binary :all: --exclude-newer '7 days' --generate-hashes --no-emit-index-url --no-header"; \
-	eval "$$compile pyproject.toml --group build --output-file requirements.lock" >/dev/null; \
+	eval "$$compile pyproject.toml --extra otel --group build --output-file requirements.lock" >/dev/null; \
 	eval "$$compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
 	eval "$$compile --group tools --output-file deploy/tools.lock" >/dev/null; \
 	git --no-pager diff --stat -- requirements.lock requirements-dev.lock deploy/tools.lock
