@@ -34,6 +34,9 @@ DISK_TRY_BYTES = 1024 * 1024
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a disk that has no room, or no more of it for us: the one fault of `data_dir` that can pass by itself."""
 
+TRACES_SHARE = 0.1
+"""Share of the grace that the last spans may take on their way to the collector, after all else is done."""
+
 WATCHDOG_LOOKS = 10
 """How often within its time the watchdog looks."""
 
@@ -77,6 +80,7 @@ class Worker(faust.Worker):
             watchdog.stop()
             if server is not None:
                 server.shutdown()
+            self.app.traces.close(TRACES_SHARE * settings.shutdown_grace_seconds)
             if self._hard_exit is not None:
                 self._hard_exit.cancel()
         log.info("ended", extra={"exit_code": code})

@@ -323,6 +323,34 @@ data:
 {{- keys $ports | sortAlpha | join "," -}}
 {{- end -}}
 
+{{/* Port of the collector: the one of its address, else its protocol's. */}}
+{{- define "stillwatch.collectorPort" -}}
+{{- $address := urlParse .Values.traces.endpoint -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $address.host) | default (ternary "443" "80" (eq $address.scheme "https")) -}}
+{{- end -}}
+
+{{/* Environment of traces. What traces.env says wins. */}}
+{{- define "stillwatch.tracesEnv" -}}
+{{- $traces := .Values.traces -}}
+- name: STILLWATCH_OTLP_ENDPOINT
+  value: {{ $traces.endpoint | quote }}
+{{- if $traces.headersSecret.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $traces.headersSecret.name }}
+      key: {{ $traces.headersSecret.key }}
+{{- end }}
+{{- if $traces.caSecret.name }}
+- name: OTEL_EXPORTER_OTLP_CERTIFICATE
+  value: /etc/stillwatch/collector/ca.crt
+{{- end }}
+{{- range $name, $value := merge (dict) $traces.env (dict "OTEL_SERVICE_NAME" (include "stillwatch.fullname" .)) }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "stillwatch.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (ternary (include "stillwatch.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}

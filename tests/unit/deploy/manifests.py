@@ -130,6 +130,12 @@ EVERYTHING: dict[str, Any] = {
     },
     "replay": {"enabled": True, "since": "2026-01-05", "until": "2026-01-07T00:00:00Z", "claim": "replays"},
     "canary": {"enabled": True, "username": "bird", "passwordSecret": {"name": "bird"}},
+    "traces": {
+        "endpoint": "https://otel-collector.observability:4318",
+        "headersSecret": {"name": "collector"},
+        "caSecret": {"name": "collector"},
+        "env": {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"},
+    },
     "baseline": {"content": "{}"},
     "settings": {
         "canary_prefix": "canary-7e2a9b-",
@@ -161,7 +167,10 @@ EVERYTHING: dict[str, Any] = {
     "storage": {"annotations": {"example.com/backup": "false"}},
     "service": {"annotations": {"example.com/owner": "detection"}},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
-    "networkPolicy": {"kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}]},
+    "networkPolicy": {
+        "kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}],
+        "collectorPeers": [{"podSelector": {"matchLabels": {"app": "otel-collector"}}}],
+    },
 }
 
 RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {

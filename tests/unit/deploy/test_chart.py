@@ -137,6 +137,61 @@ def test_what_a_pod_talks_to_is_named() -> None:
     assert ingress["from"] != []
 
 
+COLLECTOR = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}}}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://otel.observability:4318", 4318),
+        ("https://otel.example/tenant", 443),
+        ("http://otel", 80),
+        ("http://[fd00::7]:4318", 4318),
+        ("http://[fd00::7]", 80),
+    ],
+)
+def test_with_traces_workers_may_reach_the_collector_and_nobody_else(endpoint: str, port: int) -> None:
+    values = {
+        "traces": {"endpoint": endpoint},
+        "networkPolicy": {"kafkaAnywhere": True, "collectorPeers": COLLECTOR},
+    }
+    objects = render(values)
+    policy = one(objects, "NetworkPolicy", "sw-stillwatch")["spec"]["egress"]
+    assert policy[2:] == [{"ports": [{"port": port, "protocol": "TCP"}], "to": COLLECTOR}]
+    topics = one(objects, "NetworkPolicy", "sw-stillwatch-topics")["spec"]["egress"]
+    assert len(topics) == 2
+
+
+def test_traces_are_off_until_asked_for_and_then_the_workers() -> None:
+    def variables(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        given = {name: environment(spec["containers"][0]) for name, spec in pod_specs(render(values))}
+        return {
+            name: {k: v for k, v in found.items() if k.startswith("OTEL_") or k == "STILLWATCH_OTLP_ENDPOINT"}
+            for name, found in given.items()
+        }
+
+    jobs = {
+        "replay": {"enabled": True},
+        "canary": {"enabled": True},
+        "settings": {"canary_prefix": "canary-7e2a9b-"},
+    }
+    assert not any(variables(jobs).values())
+    traces = {
+        "endpoint": "http://otel:4318",
+        "headersSecret": {"name": "collector"},
+        "env": {"OTEL_SERVICE_NAME": "theirs"},
+    }
+    anywhere = {"kafkaAnywhere": True, "collectorAnywhere": True}
+    found = {n: given for n, given in variables(jobs | {"traces": traces, "networkPolicy": anywhere}).items() if given}
+    assert found == {
+        "StatefulSet sw-stillwatch": {
+            "STILLWATCH_OTLP_ENDPOINT": "http://otel:4318",
+            "OTEL_EXPORTER_OTLP_HEADERS": {"secretKeyRef": {"name": "collector", "key": "headers"}},
+            "OTEL_SERVICE_NAME": "theirs",
+        }
+    }
+
+
 @pytest.mark.parametrize("values", [SCRAM, MUTUAL_TLS], ids=["SCRAM", "mutual TLS"])
 def test_the_files_that_settings_name_are_mounted(values: dict[str, Any]) -> None:
     objects = render(values | REPLAY)
@@ -488,6 +543,16 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "Kafka nowhere": (
         {"networkPolicy": {}},
         ("networkPolicy.kafkaPeers is needed", "networkPolicy.kafkaAnywhere=true"),
+    ),
+    "a collector nowhere": (
+        {"traces": {"endpoint": "https://otel"}},
+        ("networkPolicy.collectorPeers", "networkPolicy.collectorAnywhere=true", "port, 443"),
+    ),
+    "a collector that is none": ({"traces": {"endpoint": "otel:4318"}}, ("/traces/endpoint",)),
+    "a variable that is not OpenTelemetry's": ({"traces": {"env": {"PATH": "/"}}}, ("/traces/env", "PATH")),
+    "a collector's credentials in the open": (
+        {"traces": {"env": {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=x"}}},
+        ("traces.env sets OTEL_EXPORTER_OTLP_HEADERS", "traces.headersSecret.name"),
     ),
     "none at rest": ({"autoscaling": {"minReplicas": 0}}, ("/autoscaling/minReplicas", "got 0, want 1")),
     "another user without a password": (
