@@ -39,7 +39,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from schemas.alert import Activity
 from schemas.version import VERSION
 from streams.settings import Settings
-from streams.tracing import OFFSET, Span, Traces
+from streams.tracing import OFFSET, TRACEPARENT, Span, Traces
 
 if TYPE_CHECKING:
     from schemas.alert import Alert
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRACES_PATH: Final = "/v1/traces"
-
-TRACEPARENT: Final = "traceparent"
 
 MAX_TRACEPARENT_BYTES: Final = 128
 """Version 00 of W3C Trace Context has 55; a later one may add to them."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXTRA: Final = "stillwatch[otel]"
 """What is to be installed for traces."""
 
+TRACEPARENT: Final = "traceparent"
+"""Header of W3C Trace Context (https://www.w3.org/TR/trace-context/), in requests and alerts."""
+
 OFFSET: Final = "messaging.kafka.offset"
 """Of the first record, where there are several."""
 
