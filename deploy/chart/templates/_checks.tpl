@@ -63,11 +63,6 @@
 {{- if and .Values.traces.endpoint .Values.networkPolicy.enabled (not .Values.networkPolicy.collectorPeers) (not .Values.networkPolicy.collectorAnywhere) -}}
 {{- fail (printf "\n\ntraces.endpoint needs networkPolicy.collectorPeers: where the collector is, as peers of a NetworkPolicy, such as\n  [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: observability}}}]\nOr set networkPolicy.collectorAnywhere=true, and pods may reach any address on its port, %s\n" (include "stillwatch.collectorPort" .)) -}}
 {{- end -}}
-{{- range $name, $section := dict "OTEL_EXPORTER_OTLP_HEADERS" "headersSecret" "OTEL_EXPORTER_OTLP_CERTIFICATE" "caSecret" -}}
-{{- if hasKey $.Values.traces.env $name -}}
-{{- fail (printf "\n\ntraces.env sets %s: give traces.%s.name instead, a Secret that holds it\n" $name $section) -}}
-{{- end -}}
-{{- end -}}
 {{- $grace := include "stillwatch.setting" (list . "shutdown_grace_seconds" 30) | float64 -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) (addf $grace 15) -}}
 {{- fail (printf "\n\nterminationGracePeriodSeconds=%v would kill a worker in its last checkpoint: settings.shutdown_grace_seconds is %v, and it needs 15 s more than that\n" .Values.terminationGracePeriodSeconds $grace) -}}

@@ -329,25 +329,15 @@ data:
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $address.host) | default (ternary "443" "80" (eq $address.scheme "https")) -}}
 {{- end -}}
 
-{{/* Environment of traces. What traces.env says wins. */}}
+{{/* Environment of traces. No name may come twice, so what extraEnv says is left to it. */}}
 {{- define "stillwatch.tracesEnv" -}}
-{{- $traces := .Values.traces -}}
 - name: STILLWATCH_OTLP_ENDPOINT
-  value: {{ $traces.endpoint | quote }}
-{{- if $traces.headersSecret.name }}
-- name: OTEL_EXPORTER_OTLP_HEADERS
-  valueFrom:
-    secretKeyRef:
-      name: {{ $traces.headersSecret.name }}
-      key: {{ $traces.headersSecret.key }}
-{{- end }}
-{{- if $traces.caSecret.name }}
-- name: OTEL_EXPORTER_OTLP_CERTIFICATE
-  value: /etc/stillwatch/collector/ca.crt
-{{- end }}
-{{- range $name, $value := merge (dict) $traces.env (dict "OTEL_SERVICE_NAME" (include "stillwatch.fullname" .)) }}
-- name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ .Values.traces.endpoint | quote }}
+{{- $given := list -}}
+{{- range .Values.extraEnv }}{{- $given = append $given .name -}}{{- end }}
+{{- if not (has "OTEL_SERVICE_NAME" $given) }}
+- name: OTEL_SERVICE_NAME
+  value: {{ include "stillwatch.fullname" . | quote }}
 {{- end }}
 {{- end -}}
 
