@@ -9,7 +9,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,24 @@ class ConnectWorker:
             assert time.monotonic() < end, f"did not happen within {seconds} s\n{self.log[-5000:]}"
             time.sleep(0.2)
 
-    def create(self, connector: Mapping[str, Any]) -> None:
-        """Post a connector as it stands in its file."""
+    @contextmanager
+    def running(self, connector: Mapping[str, Any]) -> Iterator[None]:
+        """Post a connector as it stands in its file; it is gone afterwards."""
         status, answer = self.ask("POST", "/connectors", connector)
         assert status == 201, answer
+        try:
+            yield
+        finally:
+            self.ask("DELETE", f"/connectors/{connector['name']}")
+
+    def errors_and_unknown(self, connector: Mapping[str, Any]) -> tuple[dict[str, list[str]], set[str]]:
+        """What the worker and the connector find wrong with a configuration, and options that neither knows."""
+        config = connector["config"] | {"name": connector["name"]}
+        status, answer = self.ask("PUT", f"/connector-plugins/{config['connector.class']}/config/validate", config)
+        assert status == 200, answer
+        values = [each["value"] for each in answer["configs"]]
+        known = {each["definition"]["name"] for each in answer["configs"] if each["definition"]}
+        return {value["name"]: value["errors"] for value in values if value["errors"]}, set(config) - known
 
     def states(self, name: str) -> list[str]:
         """States of a connector and of its tasks."""

@@ -14,9 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-CHECK_OF_SPLUNK = "Splunk HEC Configuration Check"
-"""Event that Splunk's connector writes when it is created or validated."""
-
 BUSY = {
     # Splunk's words, and a search engine's.
     "text": "Server is busy",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,9 @@ def file(request: pytest.FixtureRequest, equipped: ConnectWorker) -> Path:
 
 
 @pytest.fixture
-def posted(file: Path, far_end: FarEnd, topic_prefix: str, equipped: ConnectWorker) -> Iterator[dict[str, Any]]:
-    """The file for the test's topic and far end; what was made of it is gone afterwards."""
-    made = connector(file, f"{topic_prefix}alerts", far_end.address)
-    yield made
-    equipped.ask("DELETE", f"/connectors/{made['name']}")
+def posted(file: Path, far_end: FarEnd, topic_prefix: str) -> dict[str, Any]:
+    """The file for the test's topic and far end."""
+    return connector(file, f"{topic_prefix}alerts", far_end.address)
 
 
 def authorization(file: Path) -> str:
@@ -59,14 +57,11 @@ def uid(event: Any) -> str:
 
 
 def test_the_connector_knows_every_option_and_finds_no_error(posted: dict[str, Any], equipped: ConnectWorker) -> None:
-    plugin, config = posted["config"]["connector.class"], posted["config"] | {"name": posted["name"]}
-    status, answer = equipped.ask("PUT", f"/connector-plugins/{plugin}/config/validate", config)
-    assert status == 200, answer
-    assert {c["value"]["name"]: c["value"]["errors"] for c in answer["configs"] if c["value"]["errors"]} == {}
-    known = {each["definition"]["name"] for each in answer["configs"] if each["definition"]}
+    errors, unknown = equipped.errors_and_unknown(posted)
+    assert errors == {}
     # Connect hands these on to the converters and to the consumer.
     handed_on = ("key.converter.", "value.converter.", "consumer.override.")
-    assert {name for name in posted["config"] if not name.startswith(handed_on)} - known == set()
+    assert {name for name in unknown if not name.startswith(handed_on)} == set()
 
 
 async def test_each_finding_comes_once_and_whole_and_no_test(
@@ -76,17 +71,23 @@ async def test_each_finding_comes_once_and_whole_and_no_test(
     await make_topics(topic)
     alerts = [finding(number) for number in range(3)]
     await send(kafka, topic, [record(alerts[0]), record(as_test(alerts[0])), *map(record, alerts[1:])])
-    equipped.create(posted)
-    await wait_done(kafka, posted["name"], topic, ARRIVAL_SECONDS)
-    # In any order: a search engine is sent several requests at once.
-    assert sorted(far_end.events, key=uid) == list(map(document, alerts))
-    assert far_end.authorizations == {authorization(file)}
-    # What a worker writes twice after a crash is one document where documents have ids.
-    await send(kafka, topic, [record(alerts[2])])
-    await wait_done(kafka, posted["name"], topic, ARRIVAL_SECONDS)
-    if file.stem in {"elasticsearch", "opensearch"}:
-        assert far_end.kept == {alert.metadata.uid: document(alert) for alert in alerts}
-    assert equipped.states(posted["name"]) == ["RUNNING", "RUNNING"]
+    with equipped.running(posted):
+        await wait_done(kafka, posted["name"], topic, ARRIVAL_SECONDS)
+        # In any order: a search engine is sent several requests at once.
+        assert sorted(far_end.events, key=uid) == list(map(document, alerts))
+        assert far_end.authorizations == {authorization(file)}
+        if file.stem == "splunk":
+            assert {(each["index"], each["sourcetype"]) for each in far_end.wrapped} == {
+                ("security", "stillwatch:ocsf")
+            }
+            # When it was told, not when it happened.
+            assert all(abs(float(each["time"]) - time.time()) < 600 for each in far_end.wrapped)
+        # What a worker writes twice after a crash is one document where documents have ids.
+        await send(kafka, topic, [record(alerts[2])])
+        await wait_done(kafka, posted["name"], topic, ARRIVAL_SECONDS)
+        if file.stem in {"elasticsearch", "opensearch"}:
+            assert far_end.kept == {alert.metadata.uid: document(alert) for alert in alerts}
+        assert equipped.states(posted["name"]) == ["RUNNING", "RUNNING"]
 
 
 async def test_what_was_rejected_comes_later(
@@ -95,9 +96,9 @@ async def test_what_was_rejected_comes_later(
     topic = posted["config"]["topics"]
     await make_topics(topic)
     far_end.rejections = REJECTIONS[file.stem]
-    equipped.create(posted)
-    await send(kafka, topic, [record(finding(1)), record(finding(2))])
-    await wait_done(kafka, posted["name"], topic, RETRY_SECONDS)
-    assert sorted(map(uid, far_end.events)) == [finding(number).metadata.uid for number in (1, 2)]
-    assert far_end.rejections == 0
-    assert equipped.states(posted["name"]) == ["RUNNING", "RUNNING"]
+    with equipped.running(posted):
+        await send(kafka, topic, [record(finding(1)), record(finding(2))])
+        await wait_done(kafka, posted["name"], topic, RETRY_SECONDS)
+        assert sorted(map(uid, far_end.events)) == [finding(number).metadata.uid for number in (1, 2)]
+        assert far_end.rejections == 0
+        assert equipped.states(posted["name"]) == ["RUNNING", "RUNNING"]
