@@ -107,12 +107,14 @@ MUTUAL_TLS = {
     }
 }
 
+CANARY: dict[str, Any] = {"canary": {"enabled": True}, "settings": {"canary_prefix": "canary-7e2a9b-"}}
+
 EVERYTHING: dict[str, Any] = {
     "strimzi": {"enabled": True, "cluster": "my-cluster", "namespace": "kafka"},
     "autoscaling": {"enabled": True},
     "monitoring": {
-        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-        "serviceMonitor": {"enabled": True},
+        "labels": {"release": "prometheus"},
+        "podMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
         "dashboard": {"enabled": True},
     },
@@ -137,7 +139,10 @@ EVERYTHING: dict[str, Any] = {
 RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {
     **{profile: ({}, profile) for profile in PROFILES},
     "everything, SCRAM": (EVERYTHING | SCRAM, "standard"),
-    "everything, mutual TLS, in memory": (EVERYTHING | MUTUAL_TLS | {"workload": "Deployment"}, None),
+    "everything, mutual TLS, in memory": (
+        EVERYTHING | MUTUAL_TLS | {"workload": "Deployment", "monitoring": {"serviceMonitor": {"enabled": True}}},
+        None,
+    ),
     "topics only checked, as another user": (
         SCRAM | {"topics": {"job": "check", "username": "admin", "passwordSecret": {"name": "admin"}}},
         None,
