@@ -24,9 +24,7 @@ though no canary is sent from here. */}}
 {{- define "stillwatch.isWatched" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
-{{- $sent := $root.Values.canary.enabled -}}
-{{- if not (hasPrefix "StillwatchCanary" $name) -}}true
-{{- else if $sent -}}true
+{{- if or (not (hasPrefix "StillwatchCanary" $name)) $root.Values.canary.enabled -}}true
 {{- else if and (eq $name "StillwatchCanaryTooMany") (include "stillwatch.setting" (list $root "canary_prefix" "")) -}}true
 {{- end -}}
 {{- end -}}
@@ -58,10 +56,8 @@ though no canary is sent from here. */}}
 {{- if or $root.Values.monitoring.podMonitor.enabled $root.Values.monitoring.serviceMonitor.enabled -}}
 {{- $ours = printf "%s, job=~\"(%s/)?%s\"" $namespace $root.Release.Namespace $name -}}
 {{- end -}}
-{{- $expr := $alarm.expr | replace "job=~\".*\"" $ours | replace "namespace=~\".*\"" $namespace -}}
-{{- range list "statefulset=\"" "deployment=\"" "pod=~\"" "job_name=~\"" -}}
-{{- $expr = replace (printf "%sstillwatch" .) (printf "%s%s" . $name) $expr -}}
-{{- end -}}
+{{- /* Numbers first: names may hold some too. */ -}}
+{{- $expr := $alarm.expr -}}
 {{- with include "stillwatch.threshold" (list $root $alarm.alert) -}}
 {{- $expr = regexReplaceAll "> \\([0-9.]+\\)" $expr (printf "> (%s)" .) -}}
 {{- end -}}
@@ -69,6 +65,10 @@ though no canary is sent from here. */}}
 {{- $minutes := add 30 (mul 60 (include "stillwatch.canaryHours" $root | int)) | toString -}}
 {{- $expr = replace "390" $minutes $expr -}}
 {{- if $alarm.for -}}{{- $_ := set $alarm "for" (replace "390" $minutes $alarm.for) -}}{{- end -}}
+{{- end -}}
+{{- $expr = $expr | replace "job=~\".*\"" $ours | replace "namespace=~\".*\"" $namespace -}}
+{{- range list "statefulset=\"" "deployment=\"" "pod=~\"" "job_name=~\"" -}}
+{{- $expr = replace (printf "%sstillwatch" .) (printf "%s%s" . $name) $expr -}}
 {{- end -}}
 {{- $_ := set $alarm "expr" $expr -}}
 {{- /* Not every alarm has them from its metrics, and those of two releases are to be told apart. */ -}}

@@ -99,6 +99,8 @@ def test_a_run_of_the_canary_that_failed_counts_until_the_next_has_had_its_time(
         return str(given["StillwatchCanaryFails"]["expr"])
 
     assert failed("17 */6 * * *").endswith("> time() - 390 * 60")
+    hourly = alarms(CANARY | {"canary": {"enabled": True, "schedule": "@hourly"}, "fullnameOverride": "sw-390"})
+    assert 'job_name=~"sw-390-canary-.*"' in hourly["StillwatchCanaryFails"]["expr"]
     assert failed("5 * * * *").endswith("> time() - 90 * 60")
     assert failed("@weekly").endswith("> time() - 10110 * 60")
 
