@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from tests.unit.deploy.manifests import (
     one,
     pod_specs,
     render,
-    tools,
     with_kafka,
 )
 from tests.unit.deploy.test_monitoring import OF_KUBERNETES, promtool, selectors
@@ -237,9 +235,7 @@ def test_without_being_asked_for_there_is_no_canary() -> None:
 
 def notes(values: dict[str, Any]) -> str:
     """What Helm prints at the end of an installation, as one line."""
-    command = [tools() / "bin" / "helm", "install", "sw", CHART, "--namespace", "detection", "--dry-run=client"]
-    given = json.dumps(with_kafka(values))
-    done = subprocess.run([*command, "--values", "-"], input=given, capture_output=True, text=True, check=False)
+    done = helm(values=with_kafka(values), verb=("install", "--dry-run=client"))
     assert done.returncode == 0, done.stderr
     return " ".join(done.stdout.partition("NOTES:")[2].split())
 

@@ -1,4 +1,9 @@
-{{/* What the chart makes of an alarm of files/rules.yaml. */}}
+{{/* What watches: labels, and what the chart makes of an alarm of files/rules.yaml. */}}
+
+{{/* Labels of what others take up by them: (list . labels). */}}
+{{- define "stillwatch.labelsToFind" -}}
+{{- mergeOverwrite (include "stillwatch.labels" (index . 0) | fromYaml) (index . 1 | default dict) | toYaml -}}
+{{- end -}}
 
 {{/* Hours between two canaries, from the schedule where it is one of the usual kinds. */}}
 {{- define "stillwatch.canaryHours" -}}
