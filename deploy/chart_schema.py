@@ -1,4 +1,5 @@
-"""Writes the part of the chart's values.schema.json that follows from the code: what `settings` may hold.
+"""Writes the parts of the chart's values.schema.json that follow from others: what `settings` may hold follows from the
+code, which alarms may be left out or have another threshold from their file.
 
 `make chart-schema` runs it; a test fails when the file is not as this would write it.
 """
@@ -6,12 +7,21 @@
 from __future__ import annotations
 
 import json
+import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from streams.settings import SECRETS, Settings
 
 SCHEMA = Path(__file__).parent / "chart" / "values.schema.json"
+
+RULES = SCHEMA.parent / "files" / "rules.yaml"
+
+THRESHOLD = re.compile(r"> \((\d+(?:\.\d+)?)\)")
+"""The number of an alarm's expression that a value of the chart may replace."""
 
 SET_BY_THE_CHART = frozenset(
     {
@@ -44,9 +54,47 @@ def _simple(schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": schema["description"]} | {key: given[key] for key in KEPT if key in given}
 
 
-def with_settings(schema: dict[str, Any]) -> dict[str, Any]:
-    """The chart's schema with today's settings in it."""
-    return schema | {"properties": schema["properties"] | {"settings": settings_schema()}}
+def alarms() -> dict[str, float | None]:
+    """Every alarm of the chart by its name, with the threshold that may be replaced where there is one.
+
+    Raises `ValueError` when an expression has several.
+    """
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return {rule["alert"]: _threshold(rule) for group in groups for rule in group["rules"]}
+
+
+def _threshold(rule: dict[str, Any]) -> float | None:
+    found = THRESHOLD.findall(rule["expr"])
+    if len(found) > 1:
+        raise ValueError(f"{rule['alert']} has several numbers in brackets of their own: {', '.join(found)}")
+    return float(found[0]) if found else None
+
+
+def alarms_schema() -> dict[str, Any]:
+    """Schema of what values say about alarms by their names."""
+    adjustable = [name for name, threshold in alarms().items() if threshold is not None]
+    return {
+        "disabled": {
+            "description": "Alarms to leave out.",
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": list(alarms())},
+        },
+        "thresholds": {
+            "description": "Numbers above which alarms are raised.",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: {"type": "number", "minimum": 0} for name in adjustable},
+        },
+    }
+
+
+def completed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The chart's schema with today's settings and alarms in it."""
+    schema = deepcopy(schema)
+    schema["properties"]["settings"] = settings_schema()
+    schema["properties"]["monitoring"]["properties"]["prometheusRule"]["properties"] |= alarms_schema()
+    return schema
 
 
 def text_of(schema: dict[str, Any]) -> str:
@@ -55,4 +103,4 @@ def text_of(schema: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(text_of(with_settings(json.loads(SCHEMA.read_text()))))
+    SCHEMA.write_text(text_of(completed(json.loads(SCHEMA.read_text()))))

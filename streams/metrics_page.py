@@ -21,9 +21,10 @@ HEAD = """\
 
 Served in Prometheus's text format on `metrics_host:metrics_port` under `/metrics`; every replica counts for itself, so
 sum over replicas. No label holds an account or anything else that comes with a request. Counters begin at 0 with each
-start of a worker; alerts and dead letters are there from the start, with all their labels. `deploy/chart/files` has the
-alarms and the dashboard that are made of them. The alarms of the group `stillwatch-kube-state` need kube-state-metrics:
-they see workers that never come up, and canaries that could not be sent.
+start of a worker, and `…_created` beside each tells when that was; alerts and dead letters are there from the start,
+with all their labels. `deploy/chart/files` has the alarms and the dashboard that are made of them. The alarms of the
+group `stillwatch-kube-state` need kube-state-metrics: they see workers that never come up, and canaries that could
+not be sent.
 
 | metric | type | unit | labels | meaning |
 |---|---|---|---|---|

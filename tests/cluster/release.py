@@ -22,7 +22,6 @@ PROFILES = {name: str(CHART / "profiles" / f"{name}.yaml") for name in ("trial",
 EVERYTHING = (
     "autoscaling.enabled=true",
     "monitoring.podMonitor.enabled=true",
-    "monitoring.serviceMonitor.enabled=true",
     "monitoring.prometheusRule.enabled=true",
     "monitoring.dashboard.enabled=true",
     "replay.enabled=true",

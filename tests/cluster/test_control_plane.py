@@ -49,6 +49,11 @@ def test_the_server_takes_every_object_without_a_warning(release: Release, profi
 def test_the_server_takes_all_that_the_chart_has(release: Release) -> None:
     """Custom resources too, whose real definitions the server has."""
     objects = release.render(PROFILES["standard"], *EVERYTHING)
+    objects += [
+        each
+        for each in release.render("monitoring.serviceMonitor.enabled=true")  # instead of the PodMonitor
+        if each["kind"] == "ServiceMonitor"
+    ]
     kinds = {"KafkaTopic", "KafkaUser", "ScaledObject", "PodMonitor", "ServiceMonitor", "PrometheusRule"}
     assert kinds <= {each["kind"] for each in objects}
     said = release.cluster.apply(*objects, of=release.namespace, only_check=True)

@@ -87,6 +87,18 @@
 {{- if and .Values.canary.enabled (not (include "stillwatch.setting" (list . "canary_prefix" ""))) -}}
 {{- fail "\n\ncanary.enabled needs settings.canary_prefix: how the names of its accounts begin, which your gateway gives no customer: canary- and eight random letters\n" -}}
 {{- end -}}
+{{- with .Values.monitoring -}}
+{{- if and .podMonitor.enabled .serviceMonitor.enabled -}}
+{{- fail "\n\nmonitoring.podMonitor.enabled and monitoring.serviceMonitor.enabled are both set: each worker's metrics would be fetched twice, and every sum of an alarm or panel be double. Turn one of them off; the PodMonitor is enough\n" -}}
+{{- end -}}
+{{- range $kind := list "podMonitor" "serviceMonitor" -}}
+{{- with index $.Values.monitoring $kind -}}
+{{- if and .enabled (not (regexMatch "^([0-9]+ms|[1-9][0-9]?s|1[01][0-9]s|120s|[12]m)$" .interval)) -}}
+{{- fail (printf "\n\nmonitoring.%s.interval=%s is too long: alarms look at rates over five minutes and more, for which metrics are needed at least every 2m\n" $kind .interval) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.canary.enabled .Values.strimzi.enabled (ne $security.protocol "PLAINTEXT") (not .Values.canary.username) (not .Values.canary.certificateSecret.name) -}}
 {{- fail "\n\ncanary.enabled needs a user of its own with strimzi.enabled, as the workers' user may not read alerts: the user strimzi.users.canary, as canary.username and canary.passwordSecret.name with SASL, or canary.certificateSecret.name with TLS\n" -}}
 {{- end -}}

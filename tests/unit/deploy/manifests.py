@@ -119,12 +119,14 @@ MUTUAL_TLS = {
     }
 }
 
+CANARY: dict[str, Any] = {"canary": {"enabled": True}, "settings": {"canary_prefix": "canary-7e2a9b-"}}
+
 EVERYTHING: dict[str, Any] = {
     "strimzi": {"enabled": True, "cluster": "my-cluster", "namespace": "kafka"},
     "autoscaling": {"enabled": True},
     "monitoring": {
-        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-        "serviceMonitor": {"enabled": True},
+        "labels": {"release": "prometheus"},
+        "podMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
         "dashboard": {"enabled": True},
     },
@@ -177,7 +179,11 @@ RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {
     "everything, mutual TLS, in memory": (
         EVERYTHING
         | MUTUAL_TLS
-        | {"workload": "Deployment", "canary": {"enabled": True, "certificateSecret": {"name": "bird"}}},
+        | {
+            "workload": "Deployment",
+            "canary": {"enabled": True, "certificateSecret": {"name": "bird"}},
+            "monitoring": {"serviceMonitor": {"enabled": True}},
+        },
         None,
     ),
     "topics only checked, as another user": (

@@ -446,14 +446,22 @@ def test_keda_says_who_it_is_as_the_workers_do() -> None:
     }  # fmt: skip
 
 
-def test_monitors_select_the_workers() -> None:
-    objects = render({"monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}})
-    labels = one(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
-    pods, services = one(objects, "PodMonitor")["spec"], one(objects, "ServiceMonitor")["spec"]
-    assert pods["selector"]["matchLabels"].items() <= labels.items()
-    assert services["selector"]["matchLabels"].items() <= one(objects, "Service")["metadata"]["labels"].items()
-    ports = one(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["ports"]
-    assert pods["podMetricsEndpoints"][0]["port"] == ports[0]["name"]
+@pytest.mark.parametrize(("monitor", "endpoints"), [("Pod", "podMetricsEndpoints"), ("Service", "endpoints")])
+def test_a_monitor_selects_the_workers_and_is_labelled_as_the_alarms_are(monitor: str, endpoints: str) -> None:
+    on = {"enabled": True}
+    labels = {"release": "kube-prometheus-stack"}
+    monitoring = {"labels": labels, f"{monitor.lower()}Monitor": on, "prometheusRule": on}
+    objects = render({"monitoring": monitoring, "commonLabels": {"release": "another"}})
+    workload, service = one(objects, "StatefulSet")["spec"]["template"], one(objects, "Service")
+    selected, ports = {
+        "Pod": (workload["metadata"]["labels"], workload["spec"]["containers"][0]["ports"]),
+        "Service": (service["metadata"]["labels"], service["spec"]["ports"]),
+    }[monitor]
+    spec = one(objects, f"{monitor}Monitor")["spec"]
+    assert spec["selector"]["matchLabels"].items() <= selected.items()
+    assert spec[endpoints][0]["port"] == ports[0]["name"]
+    for kind in (f"{monitor}Monitor", "PrometheusRule"):
+        assert labels.items() <= one(objects, kind)["metadata"]["labels"].items()
 
 
 def test_what_prometheus_and_grafana_take_is_off_until_asked_for() -> None:
@@ -560,6 +568,26 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "another user's certificate without TLS": (
         {"replay": {"certificateSecret": {"name": "c"}}},
         ("replay.certificateSecret names a certificate", "PLAINTEXT uses none"),
+    ),
+    "both monitors": (
+        {"monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        ("monitoring.podMonitor.enabled and monitoring.serviceMonitor.enabled are both set", "fetched twice"),
+    ),
+    "metrics too seldom": (
+        {"monitoring": {"serviceMonitor": {"enabled": True, "interval": "5m"}}},
+        ("monitoring.serviceMonitor.interval=5m is too long", "every 2m"),
+    ),
+    "an alarm that there is not": (
+        {"monitoring": {"prometheusRule": {"enabled": True, "disabled": ["StillwatchUp"]}}},
+        ("/monitoring/prometheusRule/disabled/0", "'StillwatchDown', 'StillwatchWorkerNotReady'"),
+    ),
+    "a threshold that no alarm has": (
+        {"monitoring": {"prometheusRule": {"thresholds": {"StillwatchDown": 1}}}},
+        ("/monitoring/prometheusRule/thresholds", "'StillwatchDown' not allowed"),
+    ),
+    "runbooks that are no address": (
+        {"monitoring": {"prometheusRule": {"runbooks": "deploy/README.md"}}},
+        ("/monitoring/prometheusRule/runbooks",),
     ),
     "a digest that is none": ({"image": {"digest": "latest"}}, ("/image/digest",)),
 }

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from streams.metrics import METRICS, Metric
-from streams.metrics_page import PAGE, exported_name, page
-from tests.unit.deploy.manifests import CHART, ROOT, tools
+from streams.metrics import METRICS, Metric, Metrics
+from streams.metrics_page import PAGE, page
+from tests.unit.deploy.manifests import CANARY, CHART, ROOT, one, render, tools
 
 RULES = CHART / "files" / "rules.yaml"
 RULES_TEST = ROOT / "deploy" / "monitoring" / "rules_test.yaml"
@@ -28,8 +28,10 @@ OUTSIDE_LABELS = {"namespace", "job", "pod", "le"}
 OF_KUBERNETES = {
     "kube_statefulset_replicas": {"statefulset"},
     "kube_statefulset_status_replicas_ready": {"statefulset"},
+    "kube_statefulset_status_replicas_updated": {"statefulset"},
     "kube_deployment_spec_replicas": {"deployment"},
     "kube_deployment_status_replicas_ready": {"deployment"},
+    "kube_deployment_status_replicas_updated": {"deployment"},
     "kube_pod_container_status_restarts_total": {"container"},
     "kube_job_status_failed": {"job_name", "reason"},
     "kube_job_status_start_time": {"job_name"},
@@ -58,8 +60,8 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 def samples(metric: Metric) -> set[str]:
     """Names of the series that Prometheus has of a metric."""
-    name = exported_name(metric)
-    return {name} if metric.kind.__name__ != "Histogram" else {name + end for end in ("_bucket", "_sum", "_count")}
+    ends = {"Counter": ("_total", "_created"), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}
+    return {metric.name + end for end in ends[metric.kind.__name__]}
 
 
 SAMPLES = {name: metric for metric in METRICS.values() for name in samples(metric)}
@@ -104,6 +106,15 @@ def test_alarms_that_need_kube_state_metrics_are_a_group_of_their_own() -> None:
         assert used <= OF_KUBERNETES.keys() if group["name"] == "stillwatch-kube-state" else used <= SAMPLES.keys()
 
 
+def test_a_worker_tells_since_when_it_counts_what_alarms_ask_that_of() -> None:
+    asked = {metric for _, expression in expressions() for metric, _ in selectors(expression) if "_created" in metric}
+    metrics = Metrics()
+    for why in ("unreadable", "encoder"):
+        metrics.cold_starts.labels(why=why)
+    assert len(asked) > 4
+    assert asked <= {line.partition(b"{")[0].split()[0].decode() for line in metrics.text().splitlines() if line}
+
+
 def test_every_metric_is_shown() -> None:
     shown = {metric for _, expression in expressions() for metric in re.findall(r"stillwatch_\w+", expression)}
     assert {key for key, metric in METRICS.items() if not samples(metric) & shown} == set()
@@ -135,23 +146,119 @@ def promtool(*arguments: str | Path, folder: Path = ROOT) -> subprocess.Complete
     )
 
 
-def test_alarms_are_valid_and_fire_on_what_they_are_for() -> None:
-    checked = promtool("check", "rules", RULES)
+def rendered_rules(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the chart makes of the alarms, as a file of rules: of stillwatch in the namespace detection."""
+    monitoring = {
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True} | values.get("prometheusRule", {}),
+    }
+    others = {key: value for key, value in values.items() if key != "prometheusRule"}
+    objects = render({"fullnameOverride": "stillwatch", "monitoring": monitoring} | others)
+    return {"groups": one(objects, "PrometheusRule")["spec"]["groups"]}
+
+
+def complaints(rules: Mapping[str, Any], tests: str, folder: Path) -> str:
+    """What promtool complains about rules, under the text of a file of tests."""
+    (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)))
+    (folder / "test.yaml").write_text(re.sub(r"^  - .*rules.yaml$", "  - rules.yaml", tests, flags=re.MULTILINE))
+    tested = promtool("test", "rules", "test.yaml", folder=folder)
+    return "" if tested.returncode == 0 else tested.stdout + tested.stderr
+
+
+def valid_rules(file: Path) -> int:
+    """How many rules promtool finds in a file."""
+    checked = promtool("check", "rules", file)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert f"SUCCESS: {len(alarms())} rules found" in checked.stdout
-    tested = promtool("test", "rules", RULES_TEST.name, folder=RULES_TEST.parent)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    (found,) = re.findall(r"SUCCESS: (\d+) rules found", checked.stdout)
+    return int(found)
+
+
+def test_alarms_are_valid_and_fire_on_what_they_are_for(tmp_path: Path) -> None:
+    """Those that the chart makes of the file."""
+    rules = rendered_rules(CANARY)
+    assert complaints(rules, RULES_TEST.read_text(), tmp_path) == ""
+    assert valid_rules(tmp_path / "rules.yaml") == valid_rules(RULES) == len(alarms())
 
 
 def test_an_alarm_that_does_not_fire_any_more_is_noticed(tmp_path: Path) -> None:
-    tests = yaml.safe_load(RULES_TEST.read_text())
-    tests["rule_files"] = ["rules.yaml"]
-    tests["tests"] = [test for test in tests["tests"] if test["name"].startswith(("Nobody", "A batch", "A campaign"))]
-    (tmp_path / "rules.yaml").write_text(RULES.read_text().replace("stillwatch_scoring_failures_total", "up"))
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump(tests))
-    tested = promtool("test", "rules", "test.yaml", folder=tmp_path)
-    assert tested.returncode != 0
-    assert "StillwatchScoringFails" in tested.stderr
+    head, *cases = re.split(r"(?=^  - name: )", RULES_TEST.read_text(), flags=re.MULTILINE)
+    few = "".join([head, *(case for case in cases if re.match("  - name: (Nobody is|A batch|A campaign)", case))])
+    written = RULES.read_text()
+    assert complaints(yaml.safe_load(written), few, tmp_path) == ""
+    broken = written.replace("stillwatch_scoring_failures_total", "up")
+    assert "StillwatchScoringFails" in complaints(yaml.safe_load(broken), few, tmp_path)
+
+
+def what_fires(rules: Mapping[str, Any], series: Mapping[str, str], after: str, folder: Path) -> set[str]:
+    """Names of the alarms that fire so long after the beginning; `series` are of a worker, by metric and labels."""
+    named = {
+        f"stillwatch_{metric}{{{', '.join(filter(None, (OURS, labels)))}}}": values
+        for metric, _, labels, values in ((*key.partition(" "), values) for key, values in series.items())
+    }
+    given = [{"series": name, "values": values} for name, values in named.items()]
+    asked = {"expr": 'ALERTS{alertstate="firing"}', "eval_time": after, "exp_samples": []}
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
+    tests = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    told = complaints(rules, yaml.safe_dump(tests), folder)
+    return set(re.findall(r'alertname="(\w+)"', told))
+
+
+OURS = 'namespace="detection", job="detection/stillwatch", pod="stillwatch-0"'
+READY = {"ready": "1x3000"}
+CANARIES = 'canary_findings_total activity="create"'
+FINDINGS = 'findings_total activity="create", severity="medium"'
+
+
+@pytest.mark.parametrize(
+    ("values", "series", "after", "fired"),
+    [
+        ({}, {FINDINGS: "0+0.2x90"}, "80m", set()),
+        ({"thresholds": {"StillwatchManyFindings": 5}}, {FINDINGS: "0+0.2x90"}, "80m", {"StillwatchManyFindings"}),
+        ({"thresholds": {"StillwatchFarBehind": 1e6}}, {"lag_seconds": "7200x60"}, "40m", {"StillwatchBehind"}),
+        ({"thresholds": {"StillwatchBehind": 0.5}}, {"lag_seconds": "1x60"}, "40m", {"StillwatchBehind"}),
+        ({"disabled": ["StillwatchBehind"]}, {"lag_seconds": "400x60"}, "40m", set()),
+        ({"thresholds": {"StillwatchBaselineOld": 360}}, {'baseline hash="a"': "-15638400x60"}, "40m", set()),
+    ],
+)  # fmt: skip
+def test_a_changed_value_changes_when_an_alarm_fires(
+    values: dict[str, Any], series: dict[str, str], after: str, fired: set[str], tmp_path: Path
+) -> None:
+    assert what_fires(rendered_rules({"prometheusRule": values}), READY | series, after, tmp_path) == fired
+
+
+def canary(schedule: str, **rule: Any) -> dict[str, Any]:
+    return {"canary": {"enabled": True, "schedule": schedule}, "settings": CANARY["settings"], "prometheusRule": rule}
+
+
+SILENT, MANY = "StillwatchCanarySilent", "StillwatchCanaryTooMany"
+
+
+@pytest.mark.parametrize(
+    ("values", "found", "after", "fired"),
+    [
+        # Silence for the time of two, and half an hour each.
+        (canary("5 * * * *"), "0x60 1x300", "230m", set()),
+        (canary("5 * * * *"), "0x60 1x300", "250m", {SILENT}),
+        (canary("@hourly"), "0x60 1x300", "250m", {SILENT}),
+        (canary("17 */6 * * *"), "0x60 1x300", "250m", set()),
+        (canary("17 3 * * *"), "0x60 1x3000", "2990m", set()),
+        (canary("17 3 * * *"), "0x60 1x3100", "3010m", {SILENT}),
+        (canary("17 8-18 * * 1-5", canaryHours=1), "0x60 1x300", "250m", {SILENT}),
+        # Two more a day than are sent.
+        (canary("17 */6 * * *"), "0+1x7", "7m", {MANY}),
+        (canary("5 * * * *"), "0+1x26", "26m", set()),
+        (canary("5 * * * *"), "0+1x27", "27m", {MANY}),
+        (canary("17 */6 * * *", thresholds={MANY: 20}), "0+1x20", "20m", set()),
+        # None is sent from here: nobody waits for any, and whoever hides behind the prefix is seen.
+        ({"settings": CANARY["settings"]}, "0x3000", "2990m", set()),
+        ({"settings": CANARY["settings"]}, "0+1x3", "3m", {MANY}),
+    ],
+)
+def test_alarms_of_the_canary_follow_its_schedule(
+    values: dict[str, Any], found: str, after: str, fired: set[str], tmp_path: Path
+) -> None:
+    groups = [group for group in rendered_rules(values)["groups"] if group["name"] == "stillwatch-canary"]
+    assert what_fires({"groups": groups}, {CANARIES: found}, after, tmp_path) == fired
 
 
 def test_every_panel_asks_what_prometheus_understands(tmp_path: Path) -> None:
@@ -172,6 +279,19 @@ def with_variables(expression: str) -> str:
     filled = expression.replace("$__rate_interval", "2m").replace("$namespace", ".*").replace("$job", ".*")
     assert "$" not in filled
     return filled
+
+
+def test_a_panel_links_to_the_runbooks_of_alarms_about_what_it_shows() -> None:
+    looks_at = {alarm["alert"]: {metric for metric, _ in selectors(alarm["expr"])} for alarm in alarms()}
+    linked = set()
+    for panel in panels():
+        shown = {metric for target in panel.get("targets", ()) for metric, _ in selectors(target["expr"])}
+        for link in panel.get("links", ()):
+            name = link["title"].removeprefix("Runbook: ")
+            assert link["url"] == f"deploy/README.md#{name.lower()}"
+            assert shown & looks_at[name], name
+            linked.add(name)
+    assert linked == {name for name, metrics in looks_at.items() if metrics & SAMPLES.keys()}
 
 
 def test_panels_have_a_place_of_their_own_and_say_what_they_show() -> None:

@@ -7,18 +7,27 @@ from typing import Any
 
 import yaml
 
-from deploy.chart_schema import SCHEMA, SET_BY_THE_CHART, text_of, with_settings
+from deploy.chart_schema import SCHEMA, SET_BY_THE_CHART, alarms, completed, text_of
 from streams.settings import Settings
 from tests.unit.deploy.manifests import CHART
 
 
-def test_the_settings_in_it_are_those_of_the_code() -> None:
+def test_the_settings_and_alarms_in_it_are_those_that_there_are() -> None:
     written = SCHEMA.read_text()
-    assert written == text_of(with_settings(json.loads(written))), "`make chart-schema` writes it again"
+    assert written == text_of(completed(json.loads(written))), "`make chart-schema` writes it again"
 
 
 def test_what_the_chart_sets_are_settings() -> None:
     assert set(Settings.model_fields) >= SET_BY_THE_CHART
+
+
+def test_thresholds_in_the_values_are_those_of_the_alarms() -> None:
+    given = yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["prometheusRule"]["thresholds"]
+    written = {name: threshold for name, threshold in alarms().items() if threshold is not None}
+    # That of canaries follows from their schedule: two more than the four of every six hours.
+    assert written.pop("StillwatchCanaryTooMany") == 6
+    assert given.pop("StillwatchCanaryTooMany") == 0
+    assert given == written
 
 
 def names(schema: dict[str, Any], prefix: str = "") -> set[str]:

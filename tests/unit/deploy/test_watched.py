@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.unit.deploy.manifests import (
+    CANARY,
     CHART,
     SCRAM,
     Object,
@@ -25,24 +26,81 @@ from tests.unit.deploy.manifests import (
 )
 from tests.unit.deploy.test_monitoring import OF_KUBERNETES, promtool, selectors
 
-CANARY: dict[str, Any] = {"canary": {"enabled": True}, "settings": {"canary_prefix": "canary-7e2a9b-"}}
-
 
 def rules_of(objects: list[Object]) -> list[dict[str, Any]]:
     return [rule for group in one(objects, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
 
 
-def test_alarms_come_whole_and_link_to_where_the_runbook_is_read() -> None:
-    written = yaml.safe_load((CHART / "files" / "rules.yaml").read_text())
-    rules = {"enabled": True}
-    given = rules_of(render({"monitoring": {"prometheusRule": rules}}))
-    assert [rule | {"expr": ""} for rule in given] == [
-        rule | {"expr": ""} for group in written["groups"] for rule in group["rules"]
-    ]
-    base = "https://wiki.example/stillwatch"
-    linked = rules_of(render({"monitoring": {"prometheusRule": rules | {"runbooks": base}}}))
-    assert {rule["annotations"]["runbook_url"].partition("#")[0] for rule in linked} == {base}
-    assert len(linked) == sum(len(group["rules"]) for group in written["groups"])
+RUNBOOKS = "https://wiki.example/stillwatch"
+
+
+def alarms(values: dict[str, Any] | None = None, **rule: Any) -> dict[str, dict[str, Any]]:
+    """The alarms of a release by name."""
+    return {
+        alarm["alert"]: alarm
+        for alarm in rules_of(render({"monitoring": {"prometheusRule": {"enabled": True} | rule}} | (values or {})))
+    }
+
+
+def test_alarms_come_whole_and_say_whose_they_are() -> None:
+    given = alarms(CANARY, runbooks=RUNBOOKS)
+    written = {alarm["alert"]: alarm for alarm in WRITTEN}
+    assert list(given) == list(written)
+    for name, alarm in given.items():
+        assert alarm["labels"] == written[name]["labels"] | {"namespace": "detection", "service": "sw-stillwatch"}
+        assert alarm["annotations"] == written[name]["annotations"] | {"runbook_url": f"{RUNBOOKS}#{name.lower()}"}
+        assert alarm.get("for") == written[name].get("for")
+
+
+WRITTEN = [
+    rule for group in yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"] for rule in group["rules"]
+]
+
+
+def test_a_link_that_would_lead_nowhere_is_none() -> None:
+    for name, alarm in alarms().items():
+        assert "runbook_url" not in alarm["annotations"]
+        assert alarm["annotations"]["runbook"] == f"deploy/README.md#{name.lower()}"
+
+
+def test_alarms_have_the_labels_that_one_gives_them() -> None:
+    assert {alarm["labels"]["team"] for alarm in alarms(extraLabels={"team": "detection"}).values()} == {"detection"}
+
+
+def test_an_alarm_can_be_left_out_and_nothing_else_goes_with_it() -> None:
+    left_out = ["StillwatchNothingComesIn", "StillwatchRestarts"]
+    assert set(alarms(CANARY)) - set(alarms(CANARY, disabled=left_out)) == set(left_out)
+
+
+def test_a_group_without_alarms_is_none() -> None:
+    groups = one(render({"monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")["spec"]["groups"]
+    assert "stillwatch-canary" not in {group["name"] for group in groups}
+    assert all(group["rules"] for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("values", "watched"),
+    [
+        ({}, set()),
+        ({"settings": CANARY["settings"]}, {"StillwatchCanaryTooMany"}),
+        (CANARY, {"StillwatchCanarySilent", "StillwatchCanaryTooMany", "StillwatchCanaryFails"}),
+    ],
+    ids=["no canaries", "canaries from elsewhere", "canaries"],
+)
+def test_a_canary_that_nobody_sends_is_not_waited_for(values: dict[str, Any], watched: set[str]) -> None:
+    assert {name for name in alarms(values) if "Canary" in name} == watched
+
+
+def test_a_run_of_the_canary_that_failed_counts_until_the_next_has_had_its_time() -> None:
+    def failed(schedule: str) -> str:
+        given = alarms(CANARY | {"canary": {"enabled": True, "schedule": schedule}})
+        return str(given["StillwatchCanaryFails"]["expr"])
+
+    assert failed("17 */6 * * *").endswith("> time() - 390 * 60")
+    hourly = alarms(CANARY | {"canary": {"enabled": True, "schedule": "@hourly"}, "fullnameOverride": "sw-390"})
+    assert 'job_name=~"sw-390-canary-.*"' in hourly["StillwatchCanaryFails"]["expr"]
+    assert failed("5 * * * *").endswith("> time() - 90 * 60")
+    assert failed("@weekly").endswith("> time() - 10110 * 60")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +114,7 @@ def test_alarms_come_whole_and_link_to_where_the_runbook_is_read() -> None:
 )
 def test_an_alarm_looks_at_its_own_release_alone(monitors: dict[str, Any], ours: str) -> None:
     names = {"statefulset", "deployment", "pod", "job_name"}
-    for rule in rules_of(render({"monitoring": {"prometheusRule": {"enabled": True}} | monitors})):
+    for rule in rules_of(render(CANARY | {"monitoring": {"prometheusRule": {"enabled": True}} | monitors})):
         for metric, selector in selectors(rule["expr"]):
             assert ours in selector if metric not in OF_KUBERNETES else 'namespace="detection"' in selector
             named = {label: value for label, value in re.findall(r'(\w+)=~?"([^"]*)"', selector) if label in names}
@@ -69,7 +127,7 @@ def test_of_two_releases_in_one_prometheus_the_one_that_is_gone_is_missed_once(t
         groups = one(render(watched | {"fullnameOverride": name}), "PrometheusRule")["spec"]["groups"]
         # Prometheus loads each rule object as a file of its own; groups of a name may be in several.
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"groups": groups}))
-    fired = {"labels": '{alertname="StillwatchDown", namespace="detection"}', "value": 1}
+    fired = {"labels": '{alertname="StillwatchDown", namespace="detection", service="gone"}', "value": 1}
     test = {
         "interval": "1m",
         "input_series": [
@@ -77,7 +135,7 @@ def test_of_two_releases_in_one_prometheus_the_one_that_is_gone_is_missed_once(t
         ],
         "promql_expr_test": [
             {
-                "expr": 'count by (alertname, namespace) (ALERTS{alertstate="firing"})',
+                "expr": 'count by (alertname, namespace, service) (ALERTS{alertstate="firing"})',
                 "eval_time": "10m",
                 "exp_samples": [fired],
             }
@@ -89,11 +147,37 @@ def test_of_two_releases_in_one_prometheus_the_one_that_is_gone_is_missed_once(t
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def dashboard(values: dict[str, Any] | None = None, **rule: Any) -> tuple[str, dict[str, Any]]:
+    """The file that Grafana's sidecar makes, by its name, and the dashboard in it."""
+    monitoring = {"dashboard": {"enabled": True}, "prometheusRule": rule}
+    maps = of_kind(render({"monitoring": monitoring} | (values or {})), "ConfigMap")
+    (found,) = [found for found in maps if found["metadata"]["name"].endswith("-dashboard")]
+    ((file, text),) = found["data"].items()
+    return file, json.loads(text)
+
+
 def test_the_dashboard_comes_whole() -> None:
     written = json.loads((CHART / "files" / "dashboard.json").read_text())
-    maps = of_kind(render({"monitoring": {"dashboard": {"enabled": True}}}), "ConfigMap")
-    (dashboard,) = [found for found in maps if found["metadata"]["name"].endswith("-dashboard")]
-    assert [json.loads(text) for text in dashboard["data"].values()] == [written]
+    _, given = dashboard(runbooks=RUNBOOKS)
+    assert {link["url"].partition("#")[0] for panel in given["panels"] for link in panel.get("links", ())} == {RUNBOOKS}
+    namespace = given["templating"]["list"][1]
+    assert (namespace["name"], namespace["current"]["value"]) == ("namespace", ["detection"])
+    for one_of in (given, written):
+        one_of |= {"uid": "", "title": ""}
+        one_of["templating"]["list"][1]["current"] = {}
+        for panel in one_of["panels"]:
+            for link in panel.get("links", ()):
+                link["url"] = link["url"].partition("#")[2]
+    assert given == written
+    assert not any("links" in panel for panel in dashboard()[1]["panels"])
+
+
+def test_dashboards_of_two_releases_lie_beside_each_other() -> None:
+    (file, here), (other_file, there) = dashboard(), dashboard({"fullnameOverride": "other"})
+    assert dashboard()[1]["uid"] == here["uid"]  # links to it go on over upgrades
+    assert re.fullmatch(r"[\w-]{1,40}", here["uid"])
+    assert file != other_file
+    assert all(here[key] != there[key] for key in ("uid", "title"))
 
 
 def test_a_canary_runs_on_its_schedule_with_the_prefix_that_the_workers_have() -> None:
@@ -126,6 +210,14 @@ def test_a_canary_can_be_a_user_of_its_own() -> None:
         ({"canary": {"enabled": True}}, "canary.enabled needs settings.canary_prefix"),
         (CANARY | {"settings": {"canary_prefix": "short"}}, "canary_prefix"),
         (CANARY | {"canary": {"enabled": True, "schedule": "whenever"}}, "schedule"),
+        (
+            CANARY
+            | {
+                "canary": {"enabled": True, "schedule": "17 8-18 * * 1-5"},
+                "monitoring": {"prometheusRule": {"enabled": True}},
+            },
+            "monitoring.prometheusRule.canaryHours is needed",
+        ),
     ],
 )
 def test_a_canary_that_cannot_sing_is_refused_with_words(values: dict[str, Any], words: str) -> None:
@@ -136,3 +228,56 @@ def test_a_canary_that_cannot_sing_is_refused_with_words(values: dict[str, Any],
 
 def test_without_being_asked_for_there_is_no_canary() -> None:
     assert of_kind(render(), "CronJob") == []
+
+
+# ---- what an installation says
+
+
+def notes(values: dict[str, Any]) -> str:
+    """What Helm prints at the end of an installation, as one line."""
+    done = helm(values=with_kafka(values), verb=("install", "--dry-run=client"))
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.partition("NOTES:")[2].split())
+
+
+PEER = '{"kubernetes.io/metadata.name":"monitoring"}'
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {},
+            (
+                "Metrics on port 9464 of each worker, and nothing here has them fetched", PEER, "Alarms off",
+                "Dashboard off", "Canary off",
+            ),
+        ),
+        ({"networkPolicy": {"kafkaAnywhere": True, "metricsPeers": []}}, ("from anywhere: networkPolicy",)),
+        (
+            {"monitoring": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}},
+            ("fetched by a PodMonitor", "Alarms on without links", "kube-prometheus-stack passes them over"),
+        ),
+        ({"monitoring": {"prometheusRule": {"enabled": True}}}, ("they see nothing until metrics are fetched",)),
+        (
+            CANARY
+            | {
+                "monitoring": {
+                    "labels": {"release": "kps"},
+                    "serviceMonitor": {"enabled": True},
+                    "prometheusRule": {"enabled": True, "runbooks": RUNBOOKS, "disabled": ["StillwatchRefit"]},
+                    "dashboard": {"enabled": True},
+                }
+            },
+            (
+                "fetched by a ServiceMonitor", 'Alarms on, without StillwatchRefit labelled {"release":"kps"}',
+                "Dashboard on", "Canary sent at 17 */6 * * *",
+            ),
+        ),
+    ],
+    ids=["nothing on", "metrics for anybody", "on", "nobody fetches", "all on"],
+)  # fmt: skip
+def test_an_installation_says_what_is_watched_and_what_not(values: dict[str, Any], said: tuple[str, ...]) -> None:
+    text = notes(values)
+    for words in said:
+        assert words in text
