@@ -7,6 +7,7 @@
 #   kafka.sh status    say whether it serves
 #   kafka.sh clean     stop it and delete its data
 #   kafka.sh run       run a broker until standard input closes (what the tests do: no broker outlives them)
+#   kafka.sh tool NAME ARGUMENT ...   run kafka-topics, kafka-consumer-groups or kafka-configs, for any broker
 #
 # Environment, all optional:
 #   KAFKA_PORT             where clients connect, default 9092
@@ -258,7 +259,21 @@ run() {
   done
 }
 
+tool() {
+  local class
+  case ${1:-} in
+    kafka-topics) class=org.apache.kafka.tools.TopicCommand ;;
+    kafka-consumer-groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+    kafka-configs) class=kafka.admin.ConfigCommand ;;
+    *) fail "no tool ${1:-}: kafka-topics, kafka-consumer-groups and kafka-configs are here" ;;
+  esac
+  prepare
+  exec "$java" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$class" "${@:2}"
+}
+
 case ${1:-} in
+  tool) tool "${@:2}" ;;
   prepare | start | stop | status | clean | run) "$1" ;;
-  *) sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+  *) sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac
