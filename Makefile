@@ -14,6 +14,9 @@ PACKAGES := streams detectors schemas
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stillwatch
 ARGS ?=
 IMAGE ?= localhost/stillwatch:dev
+# Files of tests side by side, a process for each core and no more than four: each has a Kafka of its own. Most of them
+# wait most of the time. ARGS=-n0 runs them in one process, for a debugger.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 PYTHON ?=
 
 .PHONY: help
@@ -54,19 +57,19 @@ kafka-clean: ## Stop it and delete its data
 
 .PHONY: test
 test: dev broker ## Run every test: unit, property, doctests, integration on a real Kafka, the commands of the README
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-fast
 test-fast: dev ## Run the tests that need no broker: unit, property, doctests
-	@$(BIN)/pytest $(PACKAGES) tests/unit tests/property $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(PACKAGES) tests/unit tests/property $(ARGS)
 
 .PHONY: test-integration
 test-integration: dev broker ## Run the tests on a real Kafka (they start their own, on a free port)
-	@$(BIN)/pytest tests/integration $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: dev broker ## Run the commands of the README as a user does
-	@$(BIN)/pytest tests/e2e $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e $(ARGS)
 
 .PHONY: cluster-test
 cluster-test: dev ## Install, upgrade, roll back, drain the chart on a real Kubernetes control plane with fake nodes (root)
@@ -81,12 +84,15 @@ cluster-e2e: dev broker ## Disturb the chart's pods on real kubelets and a real 
 
 # A checkout holds one .venv; the other versions have theirs in the cache.
 .PHONY: test-pythons
-test-pythons: ## Run the fast tests on every Python from 3.11 to 3.13 that this machine has
-	@failed=; for python in $$(deploy/venv.sh all); do \
-		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+test-pythons: dev ## Run the fast tests on the Pythons from 3.11 to 3.13 that this machine has beside that of .venv
+	@show='import sys; print("%d.%d" % sys.version_info[:2])'; own=$$($(BIN)/python -c "$$show"); \
+	failed=; for python in $$(deploy/venv.sh all); do \
+		version=$$($$python -c "$$show"); \
+		if [ "$$version" = "$$own" ]; then continue; fi; \
 		echo "Fast tests on Python $$version"; \
 		deploy/venv.sh make $(CACHE)/venv-$$version dev $$python && \
-		$(CACHE)/venv-$$version/bin/pytest -q -p no:cacheprovider $(PACKAGES) tests/unit tests/property $(ARGS) || \
+		$(CACHE)/venv-$$version/bin/pytest -q -p no:cacheprovider $(SIDE_BY_SIDE) $(PACKAGES) tests/unit tests/property \
+			$(ARGS) || \
 		failed="$$failed $$version"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "Failed on Python$$failed" >&2; exit 1; fi

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 DPKG_STATUS = Path("/var/lib/dpkg/status")
 OS_RELEASE = Path("/etc/os-release")
@@ -47,7 +48,7 @@ def debian_packages(status: str, codename: str) -> Iterator[Component]:
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
         if fields.get("Status", "").endswith(" installed"):
             name, version, architecture = (fields[key] for key in ("Package", "Version", "Architecture"))
-            purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={architecture}&distro={codename}"
+            purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={architecture}&distro={codename}"
             yield component("library", name, version, purl)
 
 

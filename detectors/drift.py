@@ -57,8 +57,6 @@ OPENED = 2 << (2 * LEVELS)
 WATCHED_FROM_THE_FIRST = 1e-9
 """The least peak of an account that was watched at its first look."""
 
-DAY_MS = 86_400_000
-
 BLOCK = 10
 """Account-days that make one observation: cut by the events' order, never by batches."""
 

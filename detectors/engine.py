@@ -28,6 +28,7 @@ from detectors.events import EventBatch
 from detectors.report import Reporter
 from detectors.statistics import memory
 from schemas.alert import Alert
+from schemas.durations import DAY_MS, HOUR_MS
 
 Lookup = Callable[[int, bytes], bytes | None]
 
@@ -35,8 +36,6 @@ CHANGES = 64
 SEALED_AT_ONCE = 256
 """Records copied side by side to be sealed: few enough to stay in the processor's cache."""
 
-HOUR_MS = 3_600_000
-DAY_MS = 86_400_000
 END_OF_TIME = 1 << 62
 
 

@@ -19,6 +19,7 @@ from detectors import account, calibration, drift, rivals
 from detectors.account import ADMITTED, FEATURES
 from detectors.events import DECLARED
 from detectors.kernel import Record, Scalar, Vector, kernel
+from schemas.durations import DAY_MS
 
 CREATE, UPDATE, CLOSE = 1, 2, 3
 
@@ -255,7 +256,7 @@ def run(
         time = event["time"]
         if np.int64(event["flags"]) & DECLARED:
             counts[NOT_JUDGED] += 1
-        if row["header"]["requests"] == 0 or time // drift.DAY_MS > row["header"]["last_time"] // drift.DAY_MS:
+        if row["header"]["requests"] == 0 or time // DAY_MS > row["header"]["last_time"] // DAY_MS:
             marks[i] |= drift.NEW_DAY
         if row["header"]["requests"] > 0:
             k += close_if_due(slab, slot, model, policy, time, i, changes, k)

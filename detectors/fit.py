@@ -32,6 +32,7 @@ from detectors.encoder import Encoder
 from detectors.logistic import RIDGE, fit_logistic
 from detectors.statistics import memory
 from detectors.synthetic import LEAST_CHARACTERS, Events, Stream, streams
+from schemas.durations import DAY_MS
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
@@ -49,7 +50,6 @@ LEAST_REQUESTS = 16
 LEAST_ACCOUNTS = 60
 SYNTHETIC_STREAMS = 900
 HALVINGS = 4
-DAY_MS = 86_400_000
 SHARED_TEXTS = 0.25
 POPULAR_TEXT_ACCOUNTS = 60
 MAX_TRAINING_REQUESTS = 1000

@@ -16,6 +16,7 @@ from detectors.account import FEATURES, F
 from detectors.baseline import QUANTILE_LEVELS, Baseline
 from detectors.statistics import identity, users
 from schemas import alert as ocsf
+from schemas.durations import DAY_MS
 from schemas.version import VERSION
 
 
@@ -297,7 +298,7 @@ class Reporter:
         row = change["row"]
         header, cadence = row["header"], row["cadence"]
         ratios = change["ratios"][int(change["head"])]
-        days = max(1.0, (int(header["last_time"]) - int(header["first_time"])) / 86_400_000)
+        days = max(1.0, (int(header["last_time"]) - int(header["first_time"])) / DAY_MS)
         decided_by = {"time": int(change["time"])}
         if change["kind"] != finding.CLOSE and request_id:
             decided_by["id"] = request_id  # type: ignore[assignment]

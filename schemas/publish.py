@@ -14,6 +14,7 @@ import orjson
 
 from schemas import alert as a
 from schemas.dead_letter import DeadLetterReason, RedactedRecord, redacted_value
+from schemas.durations import DAY_MS
 from schemas.request import RequestEvent
 
 FOLDER: Final = Path(__file__).parent / "published"
@@ -26,7 +27,6 @@ TYPES: Final[dict[str, type[msgspec.Struct]]] = {
 }
 
 _SEEN: Final = 1_790_812_856_423
-_DAY: Final = 86_400_000
 _ACCOUNT: Final = "acct_8ea01d52"
 
 
@@ -88,7 +88,7 @@ def _examples() -> dict[str, Any]:
 
 
 def _example_alert() -> a.Alert:
-    first = _SEEN - 3 * _DAY
+    first = _SEEN - 3 * DAY_MS
     observed = a.Observation(value=a.number(0.991), count=812, timespan=a.TimeSpan(start_time=first, end_time=_SEEN))
     return a.Alert(
         activity_id=a.Activity.CREATE,

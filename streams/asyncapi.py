@@ -65,11 +65,8 @@ def document() -> dict[str, Any]:
         },
         "defaultContentType": JSON,
         "servers": {
-            "kafka": {
-                "host": "{brokers}",
-                "protocol": "kafka-secure",
-                "variables": {"brokers": {"default": "kafka:9093", "description": "The setting brokers."}},
-            }
+            "plain": _server("kafka", 9092, "security_protocol=PLAINTEXT or SASL_PLAINTEXT."),
+            "secured": _server("kafka-secure", 9093, "security_protocol=SSL or SASL_SSL."),
         },
         "channels": {
             channel: {
@@ -91,6 +88,23 @@ def document() -> dict[str, Any]:
     }
 
 
+def _server(protocol: str, port: int, description: str) -> dict[str, Any]:
+    return {
+        "host": "{brokers}",
+        "protocol": protocol,
+        "description": description,
+        "variables": {"brokers": {"default": f"kafka:{port}", "description": "The setting brokers."}},
+    }
+
+
+DEAD_LETTER_HEADERS: Final = {
+    REASON_HEADER: "Why, a code.",
+    DETAIL_HEADER: "Why, in words that quote nothing of it.",
+    TOPIC_HEADER: "Where it lay: topic,",
+    PARTITION_HEADER: "partition,",
+    OFFSET_HEADER: "and offset.",
+}
+
 MESSAGES: Final[dict[str, dict[str, Any]]] = {
     "requests": {
         "request": {
@@ -104,7 +118,8 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
             "example": "request",
         },
         "forget": {
-            "summary": "An order to forget all of the account that lies before it (`stillwatch forget`). No value.",
+            "summary": "An order to forget all of its account before it (`forget`). No value: a null of Kafka's.",
+            "content_type": BYTES,
             "headers": {ORDER_HEADER: FORGET.decode()},
         },
     },
@@ -112,20 +127,14 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
         "refused": {
             "summary": "A record that could not be read, byte for byte, under its own key.",
             "content_type": BYTES,
-            "headers": {
-                REASON_HEADER: "Why, a code.",
-                DETAIL_HEADER: "Why, in words that quote nothing of it.",
-                TOPIC_HEADER: "Where it lay: topic,",
-                PARTITION_HEADER: "partition,",
-                OFFSET_HEADER: "and offset.",
-            },
+            "headers": DEAD_LETTER_HEADERS,
             "key": "The record's own key.",
         },
         "redacted": {
             "summary": "What stands in for one with `dead_letter_content=redacted`, or when it is too large.",
             "payload": "RedactedRecord",
-            "headers": {REASON_HEADER: "Why, a code."},
-            "key": "The record's own key.",
+            "headers": DEAD_LETTER_HEADERS,
+            "key": "The record's own key, or none if it is too large.",
             "example": "dead_letter",
         },
     },
@@ -140,7 +149,8 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
     "state": {
         "state": {"summary": "The account's model, in a form of its own.", "content_type": BYTES},
         "deletion": {
-            "summary": "The account's state is gone. No value.",
+            "summary": "The account's state is gone. No value: a null of Kafka's.",
+            "content_type": BYTES,
             "headers": {FENCE_HEADER: "Last offset that it had seen.", ERASED_HEADER: "1 when it was ordered."},
         },
     },
@@ -152,10 +162,8 @@ def _topic(settings: Settings, name: str) -> dict[str, Any]:
     (spec,) = [spec for spec in topic_specs(settings) if spec.name == name]
     numbers = {key: int(value) for key, value in spec.config.items() if key in ("retention.ms", "max.message.bytes")}
     configuration: dict[str, Any] = {"cleanup.policy": [spec.config["cleanup.policy"]], **numbers}
+    # Its name, partitions and replicas are the operator's.
     return {
-        "topic": name,
-        "partitions": spec.partitions,
-        "replicas": spec.replication_factor,
         "topicConfiguration": configuration,
         "bindingVersion": KAFKA_BINDING,
     }
@@ -173,8 +181,6 @@ def _message(
     message: dict[str, Any] = {"summary": summary, "contentType": content_type}
     if payload is not None:
         message["payload"] = {"$ref": f"#/components/schemas/{payload}"}
-    elif content_type == JSON:
-        message["payload"] = {"type": "null"}
     if headers:
         properties = {name: {"type": "string", "description": text} for name, text in headers.items()}
         message["headers"] = {"type": "object", "properties": properties}

@@ -10,11 +10,10 @@ import orjson
 from detectors.baseline import Baseline, BaselineError, load_default
 from detectors.embedding import TextEmbedder, lazy_wordllama
 from detectors.engine import Engine, EngineOptions
+from schemas.durations import HOUR_MS
 from schemas.request import RequestLimits
 from streams.ingest import Ingest
 from streams.settings import Settings, SettingsError
-
-HOUR_MS = 3600 * 1000
 
 WARM_UP_TIME = 1_700_000_000_000
 WARM_UP_OFFSETS = range(20)

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.order import forget_headers
 from streams.sending import make_producer
 from streams.settings import Settings
@@ -149,9 +150,6 @@ async def what_remains(settings: Settings) -> list[Remains]:
         Remains("workers", "overwritten pages of local stores; the disk of one that is off, until it starts"),
         Remains("elsewhere", "logs that name it, whatever reads the topics (a SIEM), files and backups"),
     ]
-
-
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 def _retention(config: dict[str, str]) -> str:

@@ -25,6 +25,7 @@ from detectors.embedding import TextEmbedder
 from detectors.encoder import Encoder, rotation_signs
 from detectors.events import EVENT_DTYPE, WORDS, EventBatch
 from detectors.fit import LEAST_REQUESTS, population_mean
+from schemas.durations import DAY_MS
 from schemas.request import Rejected, RequestEvent, RequestLimits, decode_request
 from streams.detection import text_model
 from streams.ingest import Ingest
@@ -47,8 +48,6 @@ KEPT_REQUESTS = 4096
 longer lives are rare."""
 
 FIRST_DAY = 16_436  # 2015-01-01, before which no request is read
-
-DAY_MS = 86_400_000
 
 Advance = Callable[[int], None]
 Mean = NDArray[np.float64]

@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from detectors.state import StateError, header_of
-
-DAY_MS = 86_400_000
+from schemas.durations import DAY_MS
 
 KEPT_FOR = 2.0
 """How many times `state_expiry_days` a state is kept. One is for the account, the other for records that come late."""

@@ -1,10 +1,11 @@
-"""The topics: their names, how they must be made, making them, checking them."""
+"""The topics: their names, how they must be made, making them, checking them, comparing them."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence, Set
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,10 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.durations import DAY_MS
 from streams.connection import reason_of
 from streams.settings import RECORD_HEADROOM_BYTES, Settings
-
-DAY_MS = 24 * 3600 * 1000
 
 DEAD_LETTER_RETENTION_DAYS = 3
 """Dead letters may hold prompts: long enough to look at one after a weekend, no longer."""
@@ -25,6 +25,9 @@ ALERT_RETENTION_DAYS = 90
 COMPACTION_LAG_MS = 10 * 60 * 1000
 """`min.compaction.lag.ms` of the state topic: well above any pause of a worker, so that one that was stopped and comes
 back finds the records behind its restore point still there."""
+
+AT_LEAST = {"max.message.bytes", "min.insync.replicas", "min.compaction.lag.ms"}
+"""Settings of which more than we ask for is as good."""
 
 
 class TopicNames(NamedTuple):
@@ -91,18 +94,70 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 async def create_topics(settings: Settings) -> dict[str, bool]:
     """Create what is missing; name of each topic, and whether this call made it. Existing topics are left as they are.
 
-    Raises `TopicsError` when the brokers refuse or cannot be reached.
+    So with every topic there, a user without the right to create them can call it. Raises `TopicsError` when the
+    brokers refuse or cannot be reached.
     """
     made: dict[str, bool] = {}
     async with admin_of(settings) as admin:
+        there = await _described(admin, TopicNames.of(settings))
         for spec in topic_specs(settings):
-            new = NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config)
-            response = await admin.create_topics([new])
-            _, code, reason = response.topic_errors[0]
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise TopicsError(f"topic {spec.name} was refused: {for_code(code).__name__}: {reason}")
-            made[spec.name] = code == 0
+            made[spec.name] = spec.name not in there and await _create(admin, spec)
+        await _until_there(admin, made, settings.request_timeout_seconds)
     return made
+
+
+async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+    """Whether it was missing."""
+    new = NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config)
+    response = await admin.create_topics([new])
+    _, code, reason = response.topic_errors[0]
+    if code not in (0, TopicAlreadyExistsError.errno):
+        raise TopicsError(f"topic {spec.name} was refused: {for_code(code).__name__}: {reason}")
+    return bool(code == 0)
+
+
+async def _until_there(admin: AIOKafkaAdminClient, names: Iterable[str], seconds: float) -> None:
+    """Wait until the brokers tell of topics: what is created is known to the controller first."""
+    with suppress(TimeoutError):  # whoever wants them next finds them missing, and says so
+        async with asyncio.timeout(seconds):
+            while not set(names) <= set(await _described(admin, names)):  # noqa: ASYNC110 - brokers call nobody
+                await asyncio.sleep(0.05)
+
+
+async def differences(settings: Settings) -> dict[str, list[str]]:
+    """How the topics that are there differ from what `create_topics` makes with the same settings; a list for each.
+
+    More partitions, more replicas and larger limits than asked for are no difference, nor are settings that we may not
+    read, nor partitions and replicas that nobody has named. Each is worth a look and stops nothing: an operator may
+    have had reasons. Raises `TopicsError`.
+    """
+    found: dict[str, list[str]] = {}
+    async with admin_of(settings) as admin:
+        there = await _described(admin, TopicNames.of(settings))
+        for spec in topic_specs(settings):
+            if spec.name in there:
+                shape = _shape_differences(spec, there[spec.name], settings.model_fields_set)
+                found[spec.name] = shape + _config_differences(spec, await topic_config(admin, spec.name))
+    return found
+
+
+def _shape_differences(spec: TopicSpec, replicas: Sequence[int], named: Set[str]) -> list[str]:
+    """`replicas` of each partition that is there; `named` are settings that somebody gave."""
+    found = []
+    if "partitions" in named and len(replicas) < spec.partitions:
+        found.append(f"{len(replicas)} partitions, not {spec.partitions}")
+    if "replication_factor" in named and min(replicas) < spec.replication_factor:
+        found.append(f"replication factor {min(replicas)}, not {spec.replication_factor}")
+    return found
+
+
+def _config_differences(spec: TopicSpec, config: dict[str, str]) -> list[str]:
+    """`config` as the brokers tell it."""
+    return [
+        f"{key}={config[key]}, not {wanted}"
+        for key, wanted in spec.config.items()
+        if config.get(key, wanted) != wanted and not (key in AT_LEAST and int(config[key]) > int(wanted))
+    ]
 
 
 async def check_topics(settings: Settings) -> dict[str, int]:
@@ -112,7 +167,7 @@ async def check_topics(settings: Settings) -> dict[str, int]:
     """
     names = TopicNames.of(settings)
     async with admin_of(settings) as admin:
-        counts = await _partition_counts(admin, names)
+        counts = {name: len(replicas) for name, replicas in (await _described(admin, names)).items()}
         missing = sorted(set(names) - set(counts))
         if missing:
             raise TopicsError(f"topics are missing: {', '.join(missing)}. `stillwatch topics create` makes them")
@@ -132,9 +187,16 @@ async def check_topics(settings: Settings) -> dict[str, int]:
     return counts
 
 
-async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
-    described = await admin.describe_topics(list(names))
-    return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+async def _described(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, list[int]]:
+    """Number of replicas of each partition, of those topics that are there."""
+    # Asking for one by its name makes it, with the brokers' own settings, where they create topics automatically.
+    there = set(names) & set(await admin.list_topics())
+    described = await admin.describe_topics(sorted(there)) if there else []
+    return {
+        topic["topic"]: [len(partition["replicas"]) for partition in topic["partitions"]]
+        for topic in described
+        if topic["error_code"] == 0
+    }
 
 
 async def topic_config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

@@ -20,9 +20,9 @@ from detectors.kernel import Record, Scalar, kernel
 from detectors.statistics import header
 from detectors.statistics.coverage import KEEP, RATE
 from detectors.statistics.estimator import ABSENT_TIME, Parts, RecordTransformer
+from schemas.durations import HOUR_MS
 
 BIN_MS = 900_000
-HOUR_MS = 3_600_000
 
 DTYPE = np.dtype(
     [

@@ -20,6 +20,7 @@ from streams.cli import (
     explain,
     fit,
     forget,
+    health,
     produce,
     replay,
     schema,
@@ -54,6 +55,7 @@ app.command("explain")(explain.explain)
 app.add_typer(topics.app, name="topics")
 app.command("forget")(forget.forget)
 app.command("canary")(canary.canary)
+app.command("health")(health.health)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 

@@ -37,10 +37,11 @@ from detectors.baseline import Baseline
 from detectors.drift import NEAR_KNOBS, PopulationWatch
 from detectors.embedding import load_wordllama
 from detectors.encoder import Encoder
-from detectors.engine import DAY_MS, HOUR_MS, Engine, EngineOptions
+from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
 from detectors.fit import fit
 from schemas.alert import Activity
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.request import RequestLimits
 from streams.history import History, joined, read_history
 from streams.ingest import Ingest

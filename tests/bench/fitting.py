@@ -32,6 +32,7 @@ from rich.progress import Progress
 
 from detectors.baseline import Baseline, load_default
 from detectors.fit import fit
+from schemas.durations import DAY_MS
 from schemas.request import RequestLimits
 from streams.history import read_history
 from tests.bench.detection import (
@@ -60,7 +61,6 @@ MOST_LOST = 0.03
 """Recall that extraction in the history may cost."""
 
 FIRST_DAYS = 3
-DAY_MS = 86_400_000
 
 CLEAN, MIXED = "fitted on organic parts", f"with {SHARE:.0%} extraction"
 DEFAULT, SHORT = "default", f"fitted on the first {FIRST_DAYS} days"

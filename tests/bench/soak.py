@@ -51,6 +51,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 from scipy.stats import theilslopes
 
+from schemas.durations import DAY_MS
 from streams.settings import Settings, load_settings
 from streams.topics import TopicNames, admin_of, topic_specs
 from tests.bench.service import PARTITIONS, alert_waits, cpu_seconds, folder_bytes, memory, reader_of
@@ -62,7 +63,6 @@ from tests.integration.streams.running import Worker
 
 PREFIX = "soak."
 ORGANIC, PLANTED = 299, 1
-DAY_MS = 86_400_000
 BEGIN_BEFORE_MS = 3 * 365 * DAY_MS
 """Event time begins so long ago, since it runs ahead some hundred days in an hour, and must not get to tomorrow."""
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ EVERYTHING = (
     "monitoring.prometheusRule.enabled=true",
     "monitoring.dashboard.enabled=true",
     "replay.enabled=true",
+    "replay.until=2026-01-07T00:00:00Z",
     "strimzi.enabled=true",
     "strimzi.cluster=kafka",
 )
@@ -75,6 +77,10 @@ class Release:
         """Objects of the chart, hooks among them."""
         text = self._helm("template", self.name, CHART, *self._set(values)).out
         return [each for each in yaml.safe_load_all(text) if each]
+
+    def now(self) -> str:
+        """This moment, as the window of a replay has it."""
+        return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
     def pods(self) -> list[Object]:
         """Pods of the workers."""
@@ -127,7 +133,8 @@ class Release:
 
     def _set(self, values: Sequence[str]) -> list[str]:
         """Flags for `key=value` and for files of values."""
-        given = [f"kafka.brokers={self.brokers}", "networkPolicy.kafkaAnywhere=true", *values]
+        here = ("networkPolicy.kafkaAnywhere=true", "image.pullPolicy=Never")  # nodes have the image, or run nothing
+        given = [f"kafka.brokers={self.brokers}", *here, *values]
         return [word for each in given for word in (("--set", each) if "=" in each else ("--values", each))]
 
 
@@ -143,8 +150,9 @@ def is_stopping(pod: Object) -> bool:
 
 
 def pods_of(objects: Sequence[Object]) -> list[Object]:
-    """The pods that workloads among objects would make, as pods, so that admission judges them."""
-    return [_pod_of(each) for each in objects if "template" in each.get("spec", {})]
+    """Pods among objects, and those that workloads among them would make, so that admission judges them."""
+    single = [each for each in objects if each["kind"] == "Pod"]
+    return [_pod_of(each) for each in objects if "template" in each.get("spec", {})] + single
 
 
 def _pod_of(workload: Object) -> Object:

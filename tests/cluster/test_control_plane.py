@@ -71,8 +71,9 @@ def test_the_server_refuses_a_field_that_it_does_not_know(release: Release) -> N
 @pytest.mark.parametrize("profile", PROFILES)
 def test_restricted_pods_are_admitted(release: Release, profile: str) -> None:
     """Of workloads Pod Security only warns; pods it refuses. So the pods themselves are put before it."""
-    pods = pods_of(release.render(PROFILES[profile], "replay.enabled=true"))
-    assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods} == {"worker", "topics", "replay"}
+    pods = pods_of(release.render(PROFILES[profile], "replay.enabled=true", "replay.until=2026-01-07T00:00:00Z"))
+    kinds = {"worker", "topics", "replay", "test"}
+    assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods} == kinds
     said = release.cluster.apply(*pods, of=release.namespace, only_check=True)
     assert said.warnings == []
     assert said.out.count("created") == len(pods)

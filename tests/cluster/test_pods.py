@@ -114,7 +114,7 @@ async def test_a_replay_job_of_several_pods_finds_what_the_workers_found(stream:
     found = await stream.sent()
     release, kubectl = stream.release, stream.release.cluster.kubectl
     of_replay = ("replay.pods=3", "replay.closeFindings=false", "replay.resources.requests.cpu=250m")
-    release.upgrade("replay.enabled=true", *of_replay)
+    release.upgrade("replay.enabled=true", f"replay.until={release.now()}", *of_replay)
     labels = "app.kubernetes.io/component=replay"
     kubectl("wait", "--for=condition=Complete", "job", "--all", f"--timeout={MOVE_SECONDS}s", of=release.namespace)
     said = kubectl("logs", "--selector", labels, "--tail=-1", of=release.namespace).out.splitlines()

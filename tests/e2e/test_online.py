@@ -68,8 +68,10 @@ def test_the_whole_way(
     events, _ = simulated
     count = len(events.read_bytes().splitlines())
     assert "requests: created" in stillwatch("topics", "create", "--partitions", 3).stdout
-    assert "requests: was there" in stillwatch("topics", "create").stdout
+    again = stillwatch("topics", "create")
+    assert ("requests: was there" in again.stdout, again.stderr) == (True, "")
     assert f"{topic_prefix}requests: 3 partitions" in stillwatch("topics", "check").stdout
+    assert f"{topic_prefix}state has 3 partitions, not 4" in stillwatch("topics", "check", "--partitions", 4).stderr
     assert "no alerts" in stillwatch("alerts").stderr
     assert f"{count} requests sent" in stillwatch("produce", events).stderr
 

@@ -18,6 +18,7 @@ from detectors.engine import Engine, EngineOptions
 from detectors.events import EventBatch
 from detectors.rivals import HEADS, PRIORS, RIVALS, SILENT
 from schemas.alert import Activity, Alert
+from schemas.durations import DAY_MS
 from streams.history import joined
 from streams.ingest import Ingest, Ingested
 from streams.replay import FILE_PARTITION, FileRecord
@@ -98,7 +99,7 @@ class Trial:
         answered = [i for i, event in enumerate(events) if event["id"] in listed and is_answered(event)]
         return Verdict(
             requests=len(events),
-            days=(int(events[-1]["time"]) - int(events[0]["time"])) / 86_400_000,
+            days=(int(events[-1]["time"]) - int(events[0]["time"])) / DAY_MS,
             delay=None if at is None else at - begin + 1,
             leaked=sum(at is None or i < at for i in answered) / max(1, len(answered)),
             price=(len(events) - begin) / len(answered) if answered else 0.0,

@@ -1,16 +1,17 @@
+{{/* 45 letters leave room for what is put behind it: a CronJob's name ends at 52. */}}
 {{- define "stillwatch.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
 {{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "stillwatch.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Labels of everything. The version stays out of what selects. */}}
@@ -19,13 +20,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "stillwatch.selector" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
-{{/* Labels of a pod: (list . "worker"). */}}
+{{/* What selects pods of a kind: (list . "worker"). */}}
 {{- define "stillwatch.podLabels" -}}
 {{- $root := index . 0 -}}
 {{ include "stillwatch.selector" $root }}
 app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Labels and annotations of a pod: (list . "worker" annotations). All but workers are pods of Jobs. */}}
+{{- define "stillwatch.podMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $values := $root.Values -}}
+{{- $ofJobs := ternary dict $values.jobs (eq (index . 1) "worker") -}}
+labels:
+  {{- include "stillwatch.podLabels" . | nindent 2 }}
+  {{- with mergeOverwrite dict ($values.commonLabels | default dict) ($values.podLabels | default dict) ($ofJobs.podLabels | default dict) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with mergeOverwrite dict ($values.podAnnotations | default dict) ($ofJobs.podAnnotations | default dict) (index . 2) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "stillwatch.image" -}}
@@ -46,17 +66,6 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if hasKey $settings (index . 1) -}}{{ index $settings (index . 1) }}{{- else -}}{{ index . 2 }}{{- end -}}
 {{- end -}}
 
-{{/* What restricted Pod Security asks of a pod, and more. */}}
-{{- define "stillwatch.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
 {{- define "stillwatch.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -73,10 +82,12 @@ enableServiceLinks: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.podSecurityContext }}
 securityContext:
-  {{- include "stillwatch.podSecurity" . | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -86,6 +97,24 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Where workers may run: the affinity given, and with antiAffinity no two of them on one node. */}}
+{{- define "stillwatch.affinity" -}}
+{{- $affinity := deepCopy (.Values.affinity | default dict) -}}
+{{- if .Values.antiAffinity -}}
+{{- $required := "requiredDuringSchedulingIgnoredDuringExecution" -}}
+{{- $apart := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "stillwatch.podLabels" (list . "worker") | fromYaml)) -}}
+{{- if and (eq .Values.workload "Deployment") (semverCompare ">=1.31-0" .Capabilities.KubeVersion.Version) -}}
+{{- $_ := set $apart "matchLabelKeys" (list "pod-template-hash") -}}
+{{- end -}}
+{{- $pods := $affinity.podAntiAffinity | default dict -}}
+{{- $_ := set $pods $required (append (index $pods $required | default list) $apart) -}}
+{{- $_ := set $affinity "podAntiAffinity" $pods -}}
+{{- end -}}
+{{- with $affinity -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The chart's values for pods that may be another user to Kafka: (list . "replay"), as JSON. Who is not told apart by
@@ -118,10 +147,10 @@ its own section is the workers' user. */}}
 - name: STILLWATCH_TOPIC_PREFIX
   value: {{ $kafka.topicPrefix | quote }}
 - name: STILLWATCH_SECURITY_PROTOCOL
-  value: {{ $security.protocol }}
+  value: {{ $security.protocol | quote }}
 {{- if hasPrefix "SASL" $security.protocol }}
 - name: STILLWATCH_SASL_MECHANISM
-  value: {{ $security.mechanism }}
+  value: {{ $security.mechanism | quote }}
 - name: STILLWATCH_SASL_USERNAME
   value: {{ $security.username | quote }}
 - name: STILLWATCH_SASL_PASSWORD_FILE
@@ -140,10 +169,18 @@ its own section is the workers' user. */}}
 - name: STILLWATCH_SSL_KEY_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ $security.certificateSecret.name }}
-      key: {{ $security.certificateSecret.keyPasswordKey }}
+      name: {{ $security.certificateSecret.name | quote }}
+      key: {{ $security.certificateSecret.keyPasswordKey | quote }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Under which keys a Secret holds a certificate and its key: (list . secret), as JSON. */}}
+{{- define "stillwatch.certificateKeys" -}}
+{{- $strimzi := (index . 0).Values.strimzi -}}
+{{- $ofStrimzi := and $strimzi.enabled (eq $strimzi.authentication "tls") -}}
+{{- $secret := index . 1 -}}
+{{- dict "certificate" ($secret.certificateKey | default (ternary "user.crt" "tls.crt" $ofStrimzi)) "key" ($secret.keyKey | default (ternary "user.key" "tls.key" $ofStrimzi)) | toJson -}}
 {{- end -}}
 
 {{/* One volume for all of them, so that a rotation shows at once. No subPath: such a mount never changes. */}}
@@ -156,43 +193,47 @@ its own section is the workers' user. */}}
       {{- with $security.passwordSecret }}
       {{- if .name }}
       - secret:
-          name: {{ .name }}
-          items: [{key: {{ .key }}, path: password}]
+          name: {{ .name | quote }}
+          items: [{key: {{ .key | quote }}, path: password}]
       {{- end }}
       {{- end }}
       {{- with $security.caSecret }}
       {{- if .name }}
       - secret:
-          name: {{ .name }}
-          items: [{key: {{ .key }}, path: ca.crt}]
+          name: {{ .name | quote }}
+          items: [{key: {{ .key | quote }}, path: ca.crt}]
       {{- end }}
       {{- end }}
       {{- with $security.certificateSecret }}
       {{- if .name }}
+      {{- $keys := include "stillwatch.certificateKeys" (list $ .) | fromJson }}
       - secret:
-          name: {{ .name }}
-          items: [{key: {{ .certificateKey }}, path: tls.crt}, {key: {{ .keyKey }}, path: tls.key}]
+          name: {{ .name | quote }}
+          items: [{key: {{ $keys.certificate | quote }}, path: tls.crt}, {key: {{ $keys.key | quote }}, path: tls.key}]
       {{- end }}
       {{- end }}
 {{- end -}}
 
-{{/* Environment, mounts and volumes that a worker and a replay have in common. */}}
+{{/* Environment, mounts and volumes that all pods have in common. */}}
 {{- define "stillwatch.scoringEnv" -}}
 {{ include "stillwatch.connectionEnv" . }}
 - name: STILLWATCH_CONFIG
   value: /etc/stillwatch/config/stillwatch.toml
 {{- if or .Values.baseline.content .Values.baseline.configMap }}
 - name: STILLWATCH_BASELINE_FILE
-  value: /etc/stillwatch/baseline/{{ .Values.baseline.key }}
+  value: {{ printf "/etc/stillwatch/baseline/%s" .Values.baseline.key | quote }}
 {{- end }}
 {{- with .Values.accountHashKeySecret }}
 {{- if .name }}
 - name: STILLWATCH_ACCOUNT_HASH_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ .name }}
-      key: {{ .key }}
+      name: {{ .name | quote }}
+      key: {{ .key | quote }}
 {{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -212,6 +253,9 @@ its own section is the workers' user. */}}
   mountPath: /etc/stillwatch/credentials
   readOnly: true
 {{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* (list . "name"): the ConfigMap of the settings is called so, that of the baseline likewise with -baseline. */}}
@@ -223,18 +267,21 @@ its own section is the workers' user. */}}
     sizeLimit: 256Mi
 - name: config
   configMap:
-    name: {{ $config }}
+    name: {{ $config | quote }}
 {{- if .Values.baseline.content }}
 - name: baseline
   configMap:
-    name: {{ $config }}-baseline
+    name: {{ printf "%s-baseline" $config | quote }}
 {{- else if .Values.baseline.configMap }}
 - name: baseline
   configMap:
-    name: {{ .Values.baseline.configMap }}
+    name: {{ .Values.baseline.configMap | quote }}
 {{- end }}
 {{- if include "stillwatch.credentials" . }}
 {{ include "stillwatch.credentialsVolume" . }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -246,7 +293,7 @@ its own section is the workers' user. */}}
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ $config }}
+  name: {{ $config | quote }}
   labels:
     {{- include "stillwatch.labels" . | nindent 4 }}
 data:
@@ -257,11 +304,11 @@ data:
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ $config }}-baseline
+  name: {{ printf "%s-baseline" $config | quote }}
   labels:
     {{- include "stillwatch.labels" . | nindent 4 }}
 data:
-  {{ .Values.baseline.key }}: {{ .Values.baseline.content | quote }}
+  {{ .Values.baseline.key | quote }}: {{ .Values.baseline.content | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -283,8 +330,10 @@ data:
 {{/* What a pod of ours may reach: name servers and brokers. */}}
 {{- define "stillwatch.egress" -}}
 - ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
   {{- with .Values.networkPolicy.dnsPeers }}
   to:
     {{- toYaml . | nindent 4 }}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from schemas.durations import HOUR_MS
 from tests.bench.peers.boosted_trees import BoostedTrees
 from tests.bench.peers.cap import Cap
 from tests.bench.peers.date import Date
@@ -16,7 +17,7 @@ from tests.bench.peers.mahalanobis import Mahalanobis
 from tests.bench.peers.mmd import LinearMmd
 from tests.bench.peers.prada import Prada
 from tests.bench.peers.protocol import Peer
-from tests.bench.peers.request_rate import HOUR_MS, RequestRate
+from tests.bench.peers.request_rate import RequestRate
 from tests.bench.peers.seat import Seat
 from tests.bench.peers.stillwatch import Stillwatch
 

@@ -7,8 +7,6 @@ import numpy as np
 from tests.bench.accounts import Account, Floats
 from tests.bench.peers.protocol import Training
 
-HOUR_MS = 3_600_000
-
 
 class RequestRate:
     """Requests of the account within the last `window_ms` before each look, that of the look included.

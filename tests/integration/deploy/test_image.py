@@ -45,6 +45,12 @@ print(json.dumps({
 }))
 """
 
+HEALTH = """
+import subprocess
+for more in ([], ["--ready"]):
+    print(subprocess.check_output(["stillwatch", "health", *more], text=True), end="")
+"""
+
 KERNELS = """
 import hashlib, json, pathlib, sys
 made = {}
@@ -91,6 +97,8 @@ def test_its_parts_are_listed(engine: Engine, image: str, inside: dict[str, Any]
     assert by_kind["pkg:pypi"] == set(inside["packages"])
     assert {"libc6", "base-files", "ca-certificates"} <= by_kind["pkg:deb"]
     assert by_kind["pkg:generic"] == {"debian", "cpython"}
+    # The package URL specification wants versions percent-encoded: Debian's have colons, plus signs and tildes.
+    assert all(re.fullmatch(r"pkg:[\w./%~-]+@[\w.%~-]+(\?[\w=&.-]+)?", part["purl"]) for part in listed["components"])
 
 
 def test_a_wrong_setting_ends_it_with_one_line(engine: Engine, image: str) -> None:
@@ -137,6 +145,7 @@ async def test_a_worker_scores_a_stream_and_ends_when_told(
     try:
         wait_until(lambda: status(port, "/ready") == 200, 120)
         assert status(port, "/live") == 200
+        assert running.execute(HEALTH) == "live\nready\n"
         await wait_done(kafka, topic_prefix, topics.requests, 120)
         brought, used = json.loads(running.execute(KERNELS))
         assert len(brought) > 100

@@ -83,7 +83,7 @@ def test_each_user_can_do_their_work(guarded: GuardedBroker, command: Command, e
     prefix = {"canary_prefix": "canary-7e2a9b-"}
     worker = Worker(tmp_path, worker_settings | {"instance_id": "pod-0"} | prefix)
     try:
-        asyncio.run(wait_done(guarded.broker.bootstrap, GROUP, TOPICS.requests, 60, worker))
+        asyncio.run(wait_done(guarded.broker.bootstrap, GROUP, TOPICS.requests, 180, worker))
         account = orjson.loads(lines[0])["account"]
         forgotten = command(worker_settings, "forget", account)
         assert (forgotten.code, forgotten.err) == (0, "")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from schemas.durations import DAY_MS
 from streams.exit_codes import ExitCode
 from streams.topics import TopicNames
 from tests.integration.streams.running import (
@@ -26,7 +27,6 @@ from tests.integration.streams.running import (
 from tests.unit.streams.disk_store import flip_bytes
 
 NOW = int(time.time() * 1000)
-DAY = 86_400_000
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def test_states_of_idle_accounts_are_deleted_here_and_on_the_changelog(
     worker = start(store="rocksdict", state_expiry_days=10)
     worker.wait_ready()
     for days_ago, accounts in ((25, 30), (15, 3), (0, 1), (0, 1)):
-        sent = [request(f"{days_ago}-{a}", NOW - days_ago * DAY) for a in range(accounts)]
+        sent = [request(f"{days_ago}-{a}", NOW - days_ago * DAY_MS) for a in range(accounts)]
         await send(kafka, topics.requests, sent)
         await wait_done(kafka, topic_prefix, topics.requests, 30, worker)
     wait_until(lambda: worker.metric("stillwatch_deleted_states_total") == 30, 20, worker)

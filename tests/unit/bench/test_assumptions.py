@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from detectors.engine import HOUR_MS
 from detectors.events import EventBatch
+from schemas.durations import HOUR_MS
 from streams.ingest import Ingest
 from tests.bench import assumptions
 from tests.bench.assumptions import KNOBS, Measured, Population, Stream, measure

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from schemas.durations import DAY_MS
 from tests.bench import fitting
 from tests.bench.detection import Stream
-from tests.bench.fitting import CLEAN, DAY_MS, MIXED
+from tests.bench.fitting import CLEAN, MIXED
 
 DAY = 20_000
 

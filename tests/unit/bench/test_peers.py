@@ -14,6 +14,7 @@ from detectors.account import FEATURES, F
 from detectors.baseline import load_default
 from detectors.engine import Engine
 from detectors.synthetic import Stream
+from schemas.durations import HOUR_MS
 from tests.bench.accounts import Account
 from tests.bench.peers import PEERS, boosted_trees, cap, date, mmd, prada, protocol, request_rate, seat
 from tests.bench.peers.half_space_trees import HalfSpaceTrees
@@ -213,7 +214,7 @@ def test_ranks_lie_between_0_and_1_with_ties_in_the_middle(make_account: MakeAcc
 
 def test_the_rate_rule_counts_the_window_before_each_look(make_account: MakeAccount) -> None:
     account = make_account(n=150)  # one a minute
-    rate = request_rate.RequestRate(request_rate.HOUR_MS).scores(account)
+    rate = request_rate.RequestRate(HOUR_MS).scores(account)
     assert rate[0] == 1
     assert rate[58:62].tolist() == [59, 60, 60, 60]
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "chart"
 PROFILES = ("trial", "standard", "large")
 KAFKA = "kafka-bootstrap.kafka:9092"
+REPOSITORY = "registry.example/stillwatch"
 
 Object = dict[str, Any]
 
@@ -31,10 +32,14 @@ def tools() -> Path:
 
 
 def helm(
-    *arguments: str, values: Mapping[str, Any] | None = None, profile: str | None = None
+    *arguments: str,
+    values: Mapping[str, Any] | None = None,
+    profile: str | None = None,
+    release: str = "sw",
+    verb: Sequence[str] = ("template",),
 ) -> subprocess.CompletedProcess[str]:
-    """`helm template` of the chart with values and one of its profiles."""
-    command: list[str | Path] = [tools() / "bin" / "helm", "template", "sw", CHART, "--namespace", "detection"]
+    """Helm on the chart with values and one of its profiles: `helm template`, unless another verb is given."""
+    command: list[str | Path] = [tools() / "bin" / "helm", *verb, release, CHART, "--namespace", "detection"]
     if profile:
         command += ["--values", CHART / "profiles" / f"{profile}.yaml"]
     # The last file wins, whatever lies in it.
@@ -44,9 +49,10 @@ def helm(
 
 
 def with_kafka(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Values that name brokers too, and let them be anywhere."""
+    """Values that name brokers and an image too, and let brokers be anywhere."""
     given = {"networkPolicy": {"kafkaAnywhere": True}} | dict(values or {})
-    return given | {"kafka": {"brokers": KAFKA} | given.get("kafka", {})}
+    needed = {"kafka": {"brokers": KAFKA}, "image": {"repository": REPOSITORY}}
+    return given | {section: default | given.get(section, {}) for section, default in needed.items()}
 
 
 def render(values: Mapping[str, Any] | None = None, profile: str | None = None) -> list[Object]:
@@ -69,11 +75,17 @@ def one(objects: Sequence[Object], kind: str, name: str | None = None) -> Object
 
 def pod_specs(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
     """Name and spec of each object's pods."""
+    return ((name, pod["spec"]) for name, pod in pods(objects))
+
+
+def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+    """Name of each object that is a pod or makes some, and the pod or its template."""
     for found in objects:
         spec = found.get("spec", {})
         spec = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
-        if "template" in spec:
-            yield f"{found['kind']} {found['metadata']['name']}", spec["template"]["spec"]
+        pod = found if found["kind"] == "Pod" else spec.get("template")
+        if pod is not None:
+            yield f"{found['kind']} {found['metadata']['name']}", pod
 
 
 def environment(container: Object) -> dict[str, Any]:
@@ -116,8 +128,8 @@ EVERYTHING: dict[str, Any] = {
         "prometheusRule": {"enabled": True},
         "dashboard": {"enabled": True},
     },
-    "replay": {"enabled": True, "since": "2d", "claim": "replays"},
-    "canary": {"enabled": True},
+    "replay": {"enabled": True, "since": "2026-01-05", "until": "2026-01-07T00:00:00Z", "claim": "replays"},
+    "canary": {"enabled": True, "username": "bird", "passwordSecret": {"name": "bird"}},
     "baseline": {"content": "{}"},
     "settings": {
         "canary_prefix": "canary-7e2a9b-",
@@ -130,6 +142,24 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "high",
     "nodeSelector": {"disk": "ssd"},
     "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "commonLabels": {"cost-centre": "1e3"},
+    "podLabels": {"team": "on"},
+    "podAnnotations": {"example.com/scanned": "true"},
+    "jobs": {"podLabels": {"sidecar.istio.io/inject": "false"}, "podAnnotations": {"sidecar.istio.io/inject": "false"}},
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
+                ]
+            }
+        }
+    },
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+    "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "storage": {"annotations": {"example.com/backup": "false"}},
+    "service": {"annotations": {"example.com/owner": "detection"}},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
     "networkPolicy": {"kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}]},
 }
@@ -137,7 +167,12 @@ EVERYTHING: dict[str, Any] = {
 RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {
     **{profile: ({}, profile) for profile in PROFILES},
     "everything, SCRAM": (EVERYTHING | SCRAM, "standard"),
-    "everything, mutual TLS, in memory": (EVERYTHING | MUTUAL_TLS | {"workload": "Deployment"}, None),
+    "everything, mutual TLS, in memory": (
+        EVERYTHING
+        | MUTUAL_TLS
+        | {"workload": "Deployment", "canary": {"enabled": True, "certificateSecret": {"name": "bird"}}},
+        None,
+    ),
     "topics only checked, as another user": (
         SCRAM | {"topics": {"job": "check", "username": "admin", "passwordSecret": {"name": "admin"}}},
         None,

@@ -79,7 +79,19 @@ def test_headers_are_those_that_records_have() -> None:
     alert = as_test(decode_alert(published()["alert.example.json"]))
     assert set(headers_of("alert")) == {name for name, _ in cloudevents_headers(alert)}
     refused = dead_letter_headers(DeadLetterReason.CLOCK, "", topic="t", partition=0, offset=0)
-    assert set(headers_of("refused")) == {name for name, _ in refused}
+    assert set(headers_of("refused")) == set(headers_of("redacted")) == {name for name, _ in refused}
+
+
+def test_what_has_no_value_has_no_payload() -> None:
+    assert {name for name, message in MESSAGES.items() if "No value" in message["summary"]} == {"forget", "deletion"}
+    for name in ("forget", "deletion"):
+        assert "payload" not in MESSAGES[name]
+        assert MESSAGES[name]["contentType"] != "application/json"
+
+
+def test_what_an_operator_chooses_is_not_told_as_ours() -> None:
+    for channel in DOCUMENT["channels"].values():
+        assert set(channel["bindings"]["kafka"]) == {"topicConfiguration", "bindingVersion"}
 
 
 def headers_of(message: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tests.unit.deploy.manifests import (
     MUTUAL_TLS,
     PROFILES,
     RENDERINGS,
+    REPOSITORY,
     SCRAM,
     Object,
     environment,
@@ -77,7 +78,7 @@ def test_lint_finds_nothing() -> None:
         "--strict",
         CHART,
         "--set",
-        f"kafka.brokers={KAFKA},networkPolicy.kafkaAnywhere=true",
+        f"kafka.brokers={KAFKA},networkPolicy.kafkaAnywhere=true,image.repository={REPOSITORY}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -138,7 +139,7 @@ def test_what_a_pod_talks_to_is_named() -> None:
 
 @pytest.mark.parametrize("values", [SCRAM, MUTUAL_TLS], ids=["SCRAM", "mutual TLS"])
 def test_the_files_that_settings_name_are_mounted(values: dict[str, Any]) -> None:
-    objects = render(values | {"replay": {"enabled": True}})
+    objects = render(values | REPLAY)
     assert len(list(pod_specs(objects))) == 3
     for name, spec in pod_specs(objects):
         (container,) = spec["containers"]
@@ -167,10 +168,13 @@ def test_a_stateful_worker_keeps_its_name_and_its_states() -> None:
     (container,) = spec["containers"]
     given = environment(container)
     assert given["STILLWATCH_STORE"] == "rocksdict"
-    assert given["STILLWATCH_INSTANCE_ID"] == "$(POD_NAME)"
+    # One that a release of the same name in another namespace does not have.
+    assert given["STILLWATCH_INSTANCE_ID"] == "$(POD_NAMESPACE).$(POD_NAME)"
     assert given["POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert given["POD_NAMESPACE"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
     names = [entry["name"] for entry in container["env"]]
-    assert names.index("POD_NAME") < names.index("STILLWATCH_INSTANCE_ID")  # a reference back is resolved, no other
+    for reference in ("POD_NAME", "POD_NAMESPACE"):  # a reference back is resolved, no other
+        assert names.index(reference) < names.index("STILLWATCH_INSTANCE_ID")
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts["data"] == given["STILLWATCH_DATA_DIR"]
     assert [claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]] == ["data"]
@@ -230,7 +234,7 @@ def test_settings_reach_the_worker_as_they_are_given(tmp_path: Path) -> None:
         "embedding_model": 'my "model"', "max_record_bytes": 2 * 1024 * 1024,
     }  # fmt: skip
     file = tmp_path / "stillwatch.toml"
-    file.write_text(one(render({"settings": settings}), "ConfigMap")["data"]["stillwatch.toml"])
+    file.write_text(one(render({"settings": settings}), "ConfigMap", "sw-stillwatch")["data"]["stillwatch.toml"])
     read = load_settings(file)
     assert {name: getattr(read, name) for name in settings} == settings
 
@@ -269,6 +273,9 @@ def test_a_change_of_configuration_rolls_out() -> None:
 
 # ---- topics, replays, scaling
 
+WINDOW = {"enabled": True, "until": "2026-01-07T00:00:00Z"}
+REPLAY = {"replay": WINDOW, "topics": {"job": "off"}}
+
 
 @pytest.mark.parametrize(("job", "words"), [("create", "create"), ("check", "check")])
 def test_the_topics_are_seen_to_before_anything_starts(job: str, words: str) -> None:
@@ -278,9 +285,10 @@ def test_the_topics_are_seen_to_before_anything_starts(job: str, words: str) -> 
     spec = made["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "default"  # ours is not there yet
     (container,) = spec["containers"]
-    assert container["args"][:2] == ["topics", words]
+    assert container["args"] == ["topics", words, "--partitions=12", "--replication-factor=3"]
     assert environment(container)["STILLWATCH_SASL_USERNAME"] == "admin"
-    secrets = [source["secret"]["name"] for source in spec["volumes"][1]["projected"]["sources"]]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
+    secrets = [source["secret"]["name"] for source in volume["projected"]["sources"]]
     assert secrets == ["admin", "my-cluster-ca-cert"]
     worker = one(render(values), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
     assert environment(worker)["STILLWATCH_SASL_USERNAME"] == "stillwatch"
@@ -290,24 +298,26 @@ def test_large_numbers_stay_numbers() -> None:
     """Helm reads numbers of files as floats, and would write a million as 1e+06."""
     objects = render(
         {
-            "settings": {"max_record_bytes": 2_097_152},
-            "replay": {"enabled": True, "ttlSecondsAfterFinished": 2_000_000},
+            "replay": WINDOW | {"ttlSecondsAfterFinished": 2_000_000},
             "autoscaling": {"enabled": True, "lagThreshold": 5_000_000},
         }
     )
-    topics, replay = sorted(of_kind(objects, "Job"), key=lambda job: str("-replay-" in job["metadata"]["name"]))
-    assert "--max-record-bytes=2097152" in topics["spec"]["template"]["spec"]["containers"][0]["args"]
+    (replay,) = [job for job in of_kind(objects, "Job") if "-replay-" in job["metadata"]["name"]]
     assert replay["spec"]["ttlSecondsAfterFinished"] == 2_000_000
     assert one(objects, "ScaledObject")["spec"]["triggers"][0]["metadata"]["lagThreshold"] == "5000000"
 
 
 def test_with_strimzi_or_when_told_so_no_job_makes_topics() -> None:
-    assert of_kind(render({"strimzi": {"enabled": True, "cluster": "c"}}), "Job") == []
+    job = one(render(SCRAM | {"strimzi": {"enabled": True, "cluster": "c"}}), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["config"]
+    # The operator makes the users' Secrets once the release is there.
+    assert "credentials" not in {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
     assert of_kind(render({"topics": {"job": "off"}}), "Job") == []
 
 
 def test_a_replay_splits_the_partitions_over_its_pods() -> None:
-    objects = render({"replay": {"enabled": True, "pods": 3, "since": "2d", "claim": "replays"}})
+    objects = render({"replay": WINDOW | {"pods": 3, "claim": "replays"}})
     (job,) = [found for found in of_kind(objects, "Job") if "-replay-" in found["metadata"]["name"]]
     assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 3, 3)
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -320,14 +330,10 @@ def test_a_replay_splits_the_partitions_over_its_pods() -> None:
 
 def test_another_replay_is_another_job() -> None:
     def name(**replay: Any) -> str:
-        objects = render({"replay": {"enabled": True} | replay, "topics": {"job": "off"}})
-        return str(one(objects, "Job")["metadata"]["name"])
+        return str(one(render(REPLAY | {"replay": WINDOW | replay}), "Job")["metadata"]["name"])
 
-    assert name(since="2d") == name(since="2d")
-    assert name(since="2d") != name(since="3d")
-
-
-REPLAY = {"replay": {"enabled": True}, "topics": {"job": "off"}}
+    assert name(since="2026-01-05") == name(since="2026-01-05")
+    assert name(since="2026-01-05") != name(since="2026-01-06")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +369,7 @@ def test_a_replay_has_its_own_settings_and_baseline() -> None:
 
 
 def test_a_long_name_leaves_room_for_the_numbers_of_a_replays_pods() -> None:
-    (job,) = of_kind(render(REPLAY | {"fullnameOverride": "n" * 50}), "Job")
+    (job,) = of_kind(render(REPLAY | {"fullnameOverride": "n" * 45}), "Job")
     assert len(f"{job['metadata']['name']}-999") <= 63
 
 
@@ -412,13 +418,13 @@ def test_what_prometheus_and_grafana_take_is_off_until_asked_for() -> None:
 @pytest.mark.parametrize(("section", "job"), [("topics", "topics"), ("replay", "replay"), ("canary", "canary")])
 def test_pods_that_are_another_user_are_so_with_certificates_too(section: str, job: str) -> None:
     own = {"certificateSecret": {"name": "own", "keyKey": "user.key", "certificateKey": "user.crt"}}
-    features = {"replay": {"enabled": True}, "canary": {"enabled": True}, "topics": {}}
+    features = {"replay": WINDOW, "canary": {"enabled": True}, "topics": {}}
     values = MUTUAL_TLS | features | {section: features[section] | own, "settings": {"canary_prefix": "canary-7e2a9b-"}}
     found = {}
     for name, spec in pod_specs(render(values)):
         (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
         found[name] = [source["secret"]["name"] for source in volume["projected"]["sources"]]
-    assert len(found) == 4
+    assert len(found) == 5
     for name, secrets in found.items():
         assert secrets == ["my-cluster-ca-cert", "own" if f"-{job}" in name else "stillwatch"], name
 
@@ -432,7 +438,7 @@ def test_topics_and_users_outlive_the_release() -> None:
 
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-FREE = {"nodeSelector", "podAnnotations", "podLabels"}
+FREE = {"nodeSelector", "podAnnotations", "podLabels", "commonLabels", "affinity"}
 """Sections that may as well be absent."""
 SECTIONS = [name for name, value in VALUES.items() if isinstance(value, dict) and name not in FREE]
 

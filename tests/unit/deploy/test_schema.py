@@ -40,6 +40,14 @@ def keys(values: dict[str, Any], prefix: str = "") -> set[str]:
 def test_every_value_has_a_default_in_the_file_that_explains_it() -> None:
     known = names(json.loads(SCHEMA.read_text()))
     given = keys(yaml.safe_load((CHART / "values.yaml").read_text()))
-    free = ("settings.", "resources.", "replay.resources.", "canary.resources.", "monitoring.dashboard.labels.")
+    free = (
+        "settings.",
+        "podSecurityContext.",
+        "affinity.",
+        "resources.",
+        "replay.resources.",
+        "canary.resources.",
+        "monitoring.dashboard.labels.",
+    )
     assert {name for name in known - given if not name.startswith(free)} - {"global"} == set()
     assert {name for name in given - known if not name.startswith(free)} == set()

@@ -14,6 +14,7 @@ from detectors.calibration import allowed_share
 from detectors.drift import LEVELS, NEAR_KNOBS, NEW_DAY, OPENED, REFERENCE, AgainstPromise, PopulationWatch
 from detectors.engine import Engine, EngineOptions
 from schemas.alert import encode_alert
+from schemas.durations import DAY_MS
 from tests.made_up import cut, generator, listed, person, plain_baseline, service, stream_of
 
 KNOB = 1.0
@@ -212,7 +213,7 @@ def test_days_and_findings_are_counted_as_they_are(baseline: Baseline) -> None:
     engine.watch.take = lambda marks: (seen.append(marks.copy()), take(marks))[1]  # type: ignore[method-assign]
     alerts = [alert for batch in cut(log, 50) for alert in engine.apply(0, batch)]
     marks = np.concatenate(seen)
-    days = {(name, time // drift.DAY_MS) for name, time in zip(log.accounts, log.columns["time"], strict=True)}
+    days = {(name, time // DAY_MS) for name, time in zip(log.accounts, log.columns["time"], strict=True)}
     assert np.count_nonzero(marks & NEW_DAY) == len(days) == engine.watch.account_days
     opened = np.flatnonzero(marks & OPENED)
     assert [log.accounts[i] for i in opened] == [a.account for a in alerts if a.activity_name == "Create"]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from detectors import account, state
+from schemas.durations import DAY_MS
 from streams import housekeeping
-from streams.housekeeping import DAY_MS, Housekeeping
+from streams.housekeeping import Housekeeping
 from streams.state_table import Store
 from streams.stores.memory import MemoryStore
 from tests.unit.streams.disk_store import rocks_store

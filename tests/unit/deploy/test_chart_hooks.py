@@ -1,0 +1,100 @@
+"""What a platform hangs on the chart's objects and pods: labels, annotations, users, variables, volumes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.deploy.manifests import (
+    EVERYTHING,
+    SCRAM,
+    Object,
+    environment,
+    helm,
+    of_kind,
+    one,
+    pod_specs,
+    pods,
+    render,
+    with_kafka,
+)
+
+ALL: dict[str, Any] = EVERYTHING | SCRAM | {"strimzi": {}}
+KINDS_OF_PODS = {"worker", "topics", "replay", "canary", "test"}
+
+
+def by_component(objects: list[Object]) -> dict[str, Object]:
+    return {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod for _, pod in pods(objects)}
+
+
+def test_every_pod_has_the_labels_and_annotations_of_all_and_jobs_their_own() -> None:
+    given = {
+        "commonLabels": {"a": "common", "b": "common"},
+        "podLabels": {"b": "pod", "c": "pod"},
+        "podAnnotations": {"x": "pod", "y": "pod"},
+        "jobs": {"podLabels": {"c": "job"}, "podAnnotations": {"y": "job"}},
+    }
+    found = by_component(render(ALL | given))
+    assert set(found) == KINDS_OF_PODS
+    for component, pod in found.items():
+        own = "pod" if component == "worker" else "job"
+        assert {"a": "common", "b": "pod", "c": own}.items() <= pod["metadata"]["labels"].items(), component
+        assert {"x": "pod", "y": own}.items() <= pod["metadata"]["annotations"].items(), component
+    assert found["worker"]["metadata"]["annotations"]["checksum/config"]
+
+
+def test_common_labels_are_on_every_object_and_select_nothing() -> None:
+    objects = render(ALL | {"commonLabels": {"cost-centre": "1e3"}})
+    assert len(objects) > 12
+    for found in objects:
+        assert found["metadata"]["labels"]["cost-centre"] == "1e3", (found["kind"], found["metadata"]["name"])
+    workload = one(objects, "StatefulSet")["spec"]
+    assert "cost-centre" not in workload["selector"]["matchLabels"]
+    # Claims of a StatefulSet cannot be changed: a new label would have the next upgrade refused.
+    assert "cost-centre" not in workload["volumeClaimTemplates"][0]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("name", ["commonLabels", "podLabels"])
+@pytest.mark.parametrize("label", ["name", "instance", "component"])
+def test_labels_that_select_are_not_given_away(name: str, label: str) -> None:
+    refused = helm(values=with_kafka({name: {f"app.kubernetes.io/{label}": "other"}}))
+    assert refused.returncode != 0
+    assert f"{name}: app.kubernetes.io/{label} is the chart's own" in refused.stderr
+
+
+def test_claims_and_services_have_the_annotations_given() -> None:
+    objects = render({"storage": {"annotations": {"backup": "no"}}, "service": {"annotations": {"owner": "us"}}})
+    (claim,) = one(objects, "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["annotations"] == {"backup": "no"}
+    assert one(objects, "Service")["metadata"]["annotations"] == {"owner": "us"}
+
+
+def test_variables_and_volumes_are_added_to_every_pod() -> None:
+    found = by_component(render(ALL))
+    assert set(found) == KINDS_OF_PODS
+    for component, pod in found.items():
+        (container,) = pod["spec"]["containers"]
+        assert environment(container)["HTTPS_PROXY"] == "http://proxy.example:3128", component
+        assert {"name": "more", "mountPath": "/more"} in container["volumeMounts"], component
+        assert {"name": "more", "configMap": {"name": "more"}} in pod["spec"]["volumes"], component
+
+
+def test_users_of_pods_can_be_those_of_the_platform() -> None:
+    """As OpenShift wants it: its own user and groups, and the rest of what Pod Security asks."""
+    given = {"runAsUser": None, "runAsGroup": None, "fsGroup": 1_000_680_000}
+    for name, spec in pod_specs(render(ALL | {"podSecurityContext": given})):
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "fsGroup": 1_000_680_000,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }, name
+
+
+def test_name_servers_may_listen_on_another_port() -> None:
+    policies = of_kind(render({"networkPolicy": {"kafkaAnywhere": True, "dnsPorts": [53, 5353]}}), "NetworkPolicy")
+    assert len(policies) == 2
+    for policy in policies:
+        asked = [(port["port"], port["protocol"]) for port in policy["spec"]["egress"][0]["ports"]]
+        assert sorted(asked) == [(53, "TCP"), (53, "UDP"), (5353, "TCP"), (5353, "UDP")]
