@@ -82,10 +82,10 @@ cluster-test: dev ## Install, upgrade, roll back, drain the chart on a real Kube
 	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_control_plane.py $(ARGS)
 
 .PHONY: cluster-e2e
-cluster-e2e: dev broker ## Disturb the chart's pods in mid-stream on real kubelets and a real Kafka; nothing may be lost (root)
+cluster-e2e: dev broker ## Disturb the chart's pods on real kubelets and a real Kafka, and follow the runbooks; nothing may be lost (root)
 	@deploy/image.sh tools && deploy/image.sh base && deploy/image.sh build
 	@$(BIN)/python -m tests.cluster.tools node
-	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_pods.py $(ARGS)
+	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_pods.py tests/cluster/test_runbooks.py $(ARGS)
 
 # A checkout holds one .venv; the other versions have theirs in the cache.
 .PHONY: test-pythons

@@ -410,6 +410,9 @@ class Engine:
                 self.counters.encoder_changes += 1
                 # Its fence stays, or the old state would be taken for the newer one.
                 self._slab[slot] = state.blank_after(envelope)[0]
+            except state.LayoutUnknownError:
+                self.counters.unreadable_states += 1
+                self._slab[slot] = state.blank_after(envelope)[0]  # as with another encoder
             except state.StateError:
                 self._words[slot] = 0
                 self.counters.unreadable_states += 1

@@ -54,6 +54,10 @@ class EncoderChangedError(StateError):
     """The state was made with another encoder, so its codes mean nothing here."""
 
 
+class LayoutUnknownError(StateError):
+    """The state is of a layout that this version does not know: a newer version's."""
+
+
 class Header(NamedTuple):
     """What an envelope says of its state without unpacking it.
 
@@ -136,8 +140,10 @@ def unseal(envelope: bytes, encoder_hash: str) -> NDArray[Any]:
     ------
     EncoderChangedError
         It was made with another encoder.
+    LayoutUnknownError
+        Its layout was not published when this version was made.
     StateError
-        It is damaged, foreign, or of an unknown layout.
+        It is damaged or foreign.
     """
     row = np.zeros(1, DTYPE)
     unpack(envelope, encoder_hash, row.view(np.uint8).data)
@@ -155,7 +161,9 @@ def unpack(envelope: bytes, encoder_hash: str, room: memoryview) -> bool:
     """
     header = header_of(envelope)
     layout = DTYPE if header.layout == LAYOUT else PUBLISHED.get(header.layout)
-    if layout is None or header.size != layout.itemsize:
+    if layout is None:
+        raise LayoutUnknownError("state of another layout")
+    if header.size != layout.itemsize:
         raise StateError("state of another layout")
     if header.encoder != _encoder(encoder_hash):
         raise EncoderChangedError("state made with another encoder")

@@ -8,6 +8,7 @@
 #   kafka.sh clean     stop it and delete its data
 #   kafka.sh run       run a broker until standard input closes (what the tests do: no broker outlives them)
 #
+#   kafka.sh tool NAME ARGUMENT ...      run kafka-topics, kafka-consumer-groups or kafka-configs, for any broker
 #   kafka.sh prepare-connect             see to Java 17+, Maven and the jars of Kafka Connect
 #   kafka.sh connect WORKER.properties   run a Connect worker (standalone) in the foreground
 #
@@ -265,6 +266,19 @@ run() {
   done
 }
 
+tool() {
+  local class
+  case ${1:-} in
+    kafka-topics) class=org.apache.kafka.tools.TopicCommand ;;
+    kafka-consumer-groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+    kafka-configs) class=kafka.admin.ConfigCommand ;;
+    *) fail "no tool ${1:-}: kafka-topics, kafka-consumer-groups and kafka-configs are here" ;;
+  esac
+  prepare
+  exec "$java" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$class" "${@:2}"
+}
+
 # --- Kafka Connect ----------------------------------------------------------------------------------------------------
 
 prepare_connect() {
@@ -280,8 +294,9 @@ connect() {
 }
 
 case ${1:-} in
+  tool) tool "${@:2}" ;;
   prepare | start | stop | status | clean | run) "$1" ;;
   prepare-connect) prepare_connect ;;
   connect) connect "${2:-}" ;;
-  *) sed -n '2,23s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+  *) sed -n '2,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

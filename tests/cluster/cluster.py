@@ -109,6 +109,11 @@ class Cluster:
 
     # --- what tests use
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which kubectl and Helm reach the cluster as an administrator."""
+        return {"HELM_CACHE_HOME": str(self.folder / "helm"), "KUBECONFIG": str(self.kubeconfig("admin"))}
+
     def kubectl(self, *arguments: str | Path, of: str = "", text: str | None = None) -> Output:
         """Run kubectl as an administrator, `of` a namespace, with `text` as its input. Raises `CommandError`."""
         where = ["--namespace", of] if of else []
@@ -116,8 +121,7 @@ class Cluster:
 
     def helm(self, *arguments: str | Path, of: str) -> Output:
         """Run Helm as an administrator in a namespace. Raises `CommandError`."""
-        home = {"HELM_CACHE_HOME": str(self.folder / "helm"), "KUBECONFIG": str(self.kubeconfig("admin"))}
-        return run(self.tools.helm, "--namespace", of, *arguments, environment=home)
+        return run(self.tools.helm, "--namespace", of, *arguments, environment=self.environment)
 
     def apply(self, *objects: Mapping[str, Any], of: str = "", only_check: bool = False) -> Output:
         """Have the server take objects, unknown fields refused; `only_check`: validate and admit, keep nothing."""
@@ -242,8 +246,10 @@ def run(
     text: str | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
     level: int = logging.INFO,
+    folder: Path | None = None,
+    seconds: float = COMMAND_SECONDS,
 ) -> Output:
-    """Run a command to its end and log it at a level. Raises `CommandError`."""
+    """Run a command in a folder to its end and log it at a level. Raises `CommandError`."""
     words: Sequence[str] = [str(word) for word in command]
     began = time.monotonic()
     done = subprocess.run(
@@ -253,7 +259,8 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=COMMAND_SECONDS,
+        timeout=seconds,
+        cwd=folder,
     )
     shown = shlex.join([Path(words[0]).name, *words[1:]])
     log.log(level, "%s: %d after %.1f s", shown, done.returncode, time.monotonic() - began)

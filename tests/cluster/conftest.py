@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster
-from tests.cluster.tools import MissingError, Tools, found, saved_image
+from tests.cluster.cluster import NODES, Cluster
+from tests.cluster.node import Node
+from tests.cluster.tools import MissingError, Tools, found, saved_images
 from tests.cluster.volumes import make_volumes
 
-VOLUMES = 30
+VOLUMES = 60
 
 logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
@@ -32,10 +34,10 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="session")
-def image(tools: Tools) -> Path:
-    """Archive of the image that `make cluster-e2e` built."""
+def images(tools: Tools) -> Path:
+    """Archive of the images that `make cluster-e2e` built."""
     try:
-        return saved_image()
+        return saved_images()
     except MissingError as error:
         pytest.skip(str(error))
 
@@ -46,3 +48,11 @@ def cluster(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with Cluster(tools, tmp_path_factory.mktemp("cluster")) as started:
         make_volumes(started, VOLUMES)
         yield started
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Cluster, images: Path) -> Iterator[dict[str, Node]]:
+    """Real nodes by name."""
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(Node(cluster, number, images)) for number in range(NODES)]
+        yield {node.name: node for node in nodes}

@@ -132,6 +132,8 @@ class Node:
             "authorization": {"mode": "AlwaysAllow"},
             "port": KUBELET_PORT + 10 * self._number,
             "healthzPort": 0,
+            # A Secret that changed is in its files after so long, and by default after a minute or two.
+            "syncFrequency": "5s",
             "resolvConf": "/dev/null",
             "podLogsDir": str(self._folder / "pods"),
             "volumePluginDir": str(self._folder / "plugins"),

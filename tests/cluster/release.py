@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,12 @@ WORKERS = "app.kubernetes.io/component=worker"
 """Labels of the workers' pods."""
 
 WAIT = ("--wait", "--timeout", "240s")
+
+METRICS_PORT = 9464
+RULES = CHART / "files" / "rules.yaml"
+SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
+COUNTED = re.compile(r'sum by \(namespace, job\) \(increase\((\w+)\{job=~"\.\*"(?:, )?(.*)\}\[\w+\]\)\) > 0')
+"""What an alarm says that fires as soon as a counter rises: the counter, and labels."""
 
 Object = dict[str, Any]
 
@@ -85,6 +92,27 @@ class Release:
     def ready(self) -> list[str]:
         """Names of workers that are ready and not about to stop."""
         return sorted(pod["metadata"]["name"] for pod in self.pods() if is_ready(pod))
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over the workers; of the samples with these labels alone when it ends in some."""
+        return sum(self._samples(name))
+
+    def _samples(self, name: str) -> Iterator[float]:
+        named, _, labels = name.removesuffix("}").partition("{")
+        wanted = set(filter(None, labels.split(",")))
+        for worker in self.ready():
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{worker}:{METRICS_PORT}/proxy/metrics"
+            for sample in SAMPLE.finditer(self.cluster.call("GET", path)):
+                if sample["name"] == named and wanted <= set((sample["labels"] or "").split(",")):
+                    yield float(sample["value"])
+
+    def alarms(self) -> set[str]:
+        """Alarms of the chart that fire at once when something has happened, and it has since the workers started."""
+        rules = yaml.safe_load(RULES.read_text())["groups"]
+        counted = {rule["alert"]: COUNTED.fullmatch(rule["expr"]) for group in rules for rule in group["rules"]}
+        named = {alert: f"{found[1]}{{{found[2]}}}" for alert, found in counted.items() if found}
+        assert "StillwatchStatesUnreadable" in named, "the rules are written in another way"
+        return {alert for alert, counter in named.items() if self.metric(counter) > 0}
 
     def evict(self, pod: str) -> None:
         """Ask for a pod's eviction, as a drain does. Raises `CommandError` when the budget refuses it."""

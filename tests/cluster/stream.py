@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,14 +27,20 @@ IN_MID_STREAM = 0.1
 """Share of the traffic that is there when the pods are disturbed."""
 
 DONE_SECONDS = 180
-SETTLE_SECONDS = 1.0
+COUNTED_SECONDS = 3.0
+"""After which what was scored is in the metrics: workers count every two seconds."""
+
+Part = Callable[[float], Awaitable[None]]
 
 
 class Stream:
-    """A release's topics and the traffic through them; `kafka` is where this machine reaches the brokers."""
+    """A release's topics and the traffic through them; `kafka` is where this machine reaches the brokers.
 
-    def __init__(self, kafka: str, release: Release, prefix: str, seed: int) -> None:
-        self.kafka, self.release, self.prefix = kafka, release, prefix
+    The group is called as the topics begin, if nothing else is said.
+    """
+
+    def __init__(self, kafka: str, release: Release, prefix: str, seed: int, group: str = "") -> None:
+        self.kafka, self.release, self.prefix, self.group = kafka, release, prefix, group or prefix
         self.names = TopicNames.of(load_settings(topic_prefix=prefix))
         self.oracle = Oracle(make_traffic(seed, ORGANIC, PARTITIONS, strays=False))
 
@@ -46,13 +52,34 @@ class Stream:
             feed.up_to(1.0)
             yield feed
             assert feed.sent < len(self.oracle.traffic), "the disturbance outlasted the traffic: nothing is shown"
-        await wait_done(self.kafka, self.prefix, self.names.requests, DONE_SECONDS)
+        await wait_done(self.kafka, self.group, self.names.requests, DONE_SECONDS)
+
+    @asynccontextmanager
+    async def in_parts(self) -> AsyncIterator[Part]:
+        """`await part(0.5)` sends the traffic up to its half, and waits until the workers have done and counted it.
+
+        What was not sent by the end of the block is sent and waited for then.
+        """
+        async with Feed(self.kafka, self.names.requests, self.oracle) as feed:
+
+            async def up_to(share: float) -> None:
+                await feed.until(share)
+                await wait_done(self.kafka, self.group, self.names.requests, DONE_SECONDS)
+                await asyncio.sleep(COUNTED_SECONDS)
+
+            yield up_to
+            await up_to(1.0)
+
+    def accounts(self, begin: float, end: float) -> set[str]:
+        """Accounts with requests in this part of the traffic."""
+        size = len(self.oracle.traffic)
+        return {sent.account for sent in self.oracle.traffic[round(begin * size) : round(end * size)] if sent.good}
 
     async def sent(self) -> set[Finding]:
         """Send all of the traffic at once; what the workers found in it."""
         async with Feed(self.kafka, self.names.requests, self.oracle):
             pass
-        await wait_done(self.kafka, self.prefix, self.names.requests, DONE_SECONDS)
+        await wait_done(self.kafka, self.group, self.names.requests, DONE_SECONDS)
         return findings_on(await read(self.kafka, self.names.alerts))
 
     async def check(self, folder: Path) -> dict[str, int]:

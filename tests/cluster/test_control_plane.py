@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from tests.cluster.cluster import Cluster, CommandError
 from tests.cluster.fake_nodes import FakeNodes
 from tests.cluster.release import EVERYTHING, PROFILES, Release, is_stopping, pods_of
+from tests.cluster.runbooks import Runbooks
 
 pytestmark = pytest.mark.cluster
 
 NODES, REPLICAS = 7, 3
 ZONE = "topology.kubernetes.io/zone"
+STANDARD_REPLICAS = 2
 DRAIN_FLAGS = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
 
 
@@ -187,39 +190,75 @@ def test_with_one_worker_down_the_budget_gives_no_other_away(release: Release, n
 # --- Runbooks of deploy/README.md
 
 
+@pytest.fixture
+def runbooks(release: Release, tmp_path: Path) -> Runbooks:
+    return Runbooks(release.cluster, release.namespace, tmp_path / "runbooks")
+
+
 @pytest.mark.usefixtures("nodes")
-def test_workers_are_stopped_and_started_by_helm(release: Release) -> None:
+def test_workers_are_stopped_and_started_by_helm(release: Release, runbooks: Runbooks) -> None:
     release.install(PROFILES["standard"])
-    release.upgrade("replicas=0")
-    release.cluster.until("workers ended", lambda: not release.pods())
-    release.upgrade("replicas=3")
-    assert len(release.ready()) == 3
+    before = release.identities()
+    runbooks.run("Stop all workers", without=["# and go on"])
+    assert release.pods() == []
+    runbooks.run("Stop all workers", only="# and go on")
+    release.cluster.until("workers back", lambda: len(release.ready()) == STANDARD_REPLICAS)
+    assert release.identities().isdisjoint(before)
 
 
 @pytest.mark.usefixtures("nodes")
-def test_turning_autoscaling_on_takes_no_worker_away(release: Release) -> None:
+def test_what_kubectl_scales_helm_undoes_or_is_refused_for(release: Release, runbooks: Runbooks) -> None:
+    release.install(PROFILES["standard"])
+    release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=0", of=release.namespace)
+    release.upgrade("settings.log_level=DEBUG")
+    assert len(release.ready()) == STANDARD_REPLICAS, "nobody asked for these"
+    release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=1", of=release.namespace)
+    with pytest.raises(CommandError, match='conflict with "kubectl" with subresource "scale"'):
+        runbooks.run("Stop all workers", only="# and go on")
+
+
+@pytest.mark.usefixtures("nodes")
+def test_the_autoscaler_is_paused_instead(release: Release, runbooks: Runbooks) -> None:
+    release.install(PROFILES["standard"], "autoscaling.enabled=true")
+    runbooks.run("Stop all workers", block=1, without=["paused-replicas-"])
+    assert pause_of(release) == {"autoscaling.keda.sh/paused-replicas": "0"}
+    runbooks.run("Stop all workers", block=1, only="paused-replicas-")
+    assert pause_of(release) == {}
+
+
+def pause_of(release: Release) -> dict[str, str]:
+    """What KEDA is told, beside what Helm writes to everything."""
+    annotations = release.cluster.get("scaledobjects", "stillwatch", of=release.namespace)["metadata"]["annotations"]
+    return {name: value for name, value in annotations.items() if "keda" in name}
+
+
+@pytest.mark.usefixtures("nodes")
+def test_turning_autoscaling_on_takes_no_worker_away(release: Release, runbooks: Runbooks) -> None:
     release.install(PROFILES["standard"], "replicas=2")
-    release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=3", of=release.namespace)
-    release.upgrade("autoscaling.enabled=true", "autoscaling.minReplicas=2")
+    runbooks.run("Turn autoscaling on")
     assert release.workload()["spec"]["replicas"] == 3
     release.upgrade("settings.log_level=DEBUG")
     assert release.workload()["spec"]["replicas"] == 3
 
 
 @pytest.mark.usefixtures("nodes")
-def test_the_size_of_volumes_changes_around_running_workers(release: Release) -> None:
+def test_the_size_of_volumes_changes_worker_by_worker(release: Release, runbooks: Runbooks) -> None:
     release.install(PROFILES["standard"])
-    before = release.identities(), claims_of(release)
+    pods, claims = release.identities(), claims_of(release)
     with pytest.raises(CommandError, match=r"immutable|updates to statefulset spec"):
         release.upgrade("storage.size=8Gi")
-    release.cluster.kubectl("delete", "statefulset/stillwatch", "--cascade=orphan", of=release.namespace)
-    release.upgrade("storage.size=8Gi")
-    (claim,) = release.workload()["spec"]["volumeClaimTemplates"]
-    assert claim["spec"]["resources"]["requests"]["storage"] == "8Gi"
-    assert (release.identities(), claims_of(release)) == before
+    runbooks.run("Change the volume size")
+    assert len(release.identities() & pods) == len(release.pods()) - 1, "one worker was made anew, and no other"
+    after = claims_of(release)
+    assert {name for name in claims if after[name] != claims[name]} == {"data-stillwatch-0"}
+    assert after["data-stillwatch-0"].endswith(" 8Gi")
 
 
-def claims_of(release: Release) -> set[str]:
-    """Identities of the claims that are not about to go."""
+def claims_of(release: Release) -> dict[str, str]:
+    """Identity and size of each claim that is not about to go."""
     claims = release.cluster.get("persistentvolumeclaims", of=release.namespace)
-    return {claim["metadata"]["uid"] for claim in claims if not is_stopping(claim)}
+    return {
+        claim["metadata"]["name"]: f"{claim['metadata']['uid']} {claim['spec']['resources']['requests']['storage']}"
+        for claim in claims
+        if not is_stopping(claim)
+    }

@@ -1,8 +1,8 @@
 """What a real Kubernetes needs, from package registries alone, kept in the cache.
 
 `python -m tests.cluster.tools control-plane` sees to what levels 1 and 2 need, `python -m tests.cluster.tools node` to
-what level 3 needs too: packages of the system (as root on Debian or Ubuntu), and the image as a file. Tests run without
-a network, and use what is there.
+what level 3 needs too: packages of the system (as root on Debian or Ubuntu), and the images as a file. Tests run
+without a network, and use what is there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BUILD = HERE / "hyperkube" / "build.sh"
 PAUSE = HERE / "pause" / "main.go"
+NEXT_VERSION = HERE / "next_version"
 DEPLOY_TOOLS = HERE.parents[1] / "deploy" / "tools.sh"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stillwatch" / "cluster"
 
 IMAGE = "localhost/stillwatch:dev"
 """As `make image` names it."""
+
+NEXT_IMAGE = "localhost/stillwatch:next"
+"""A version after it, whose states it cannot read; see next_version/Dockerfile."""
 
 SYSTEM_PROGRAMS = {
     "containerd": "containerd",
@@ -99,23 +103,40 @@ def prepare_node() -> None:
         raise MissingError(f"{advice} ({error})") from None
 
 
-def save_image() -> None:
-    """Save the image that `make image` built as an archive that containerd reads. Raises `MissingError`."""
+def save_images() -> None:
+    """Save what `make image` built, and the version after it, as an archive that containerd reads.
+
+    Raises `MissingError`.
+    """
     identity = run("podman", "image", "inspect", "--format", "{{.Id}}", IMAGE)
-    archive = CACHE / f"image-{identity[:12]}.tar"
+    recipe = b"".join(path.read_bytes() for path in sorted(NEXT_VERSION.iterdir()))
+    archive = CACHE / f"images-{identity[:12]}-{sha256(recipe).hexdigest()[:12]}.tar"
     if archive.exists():
         return
-    for older in CACHE.glob("image-*.tar"):
+    run(
+        "buildah",
+        "build",
+        "--quiet",
+        "--layers",
+        "--isolation",
+        "chroot",
+        "--pull=false",
+        "--tag",
+        NEXT_IMAGE,
+        NEXT_VERSION,
+    )
+    for older in CACHE.glob("image*.tar"):
         older.unlink()
-    unfinished = CACHE / "unfinished-image.tar"
+    unfinished = CACHE / "unfinished-images.tar"
     unfinished.unlink(missing_ok=True)
-    run("podman", "save", "--quiet", "--format", "docker-archive", "--output", unfinished, IMAGE)
+    into = ("--quiet", "--format", "docker-archive", "--multi-image-archive", "--output", unfinished)
+    run("podman", "save", *into, IMAGE, NEXT_IMAGE)
     unfinished.rename(archive)
 
 
-def saved_image() -> Path:
-    """Archive of the image. Raises `MissingError`."""
-    for archive in CACHE.glob("image-*.tar"):
+def saved_images() -> Path:
+    """Archive of both images. Raises `MissingError`."""
+    for archive in CACHE.glob("images-*.tar"):
         return archive
     raise MissingError("no image in the cache: run make cluster-e2e, which builds it")
 
@@ -137,7 +158,7 @@ def main() -> None:
         prepare()
         if sys.argv[1:] == ["node"]:
             prepare_node()
-            save_image()
+            save_images()
     except MissingError as error:
         sys.exit(f"cluster: {error}")
 

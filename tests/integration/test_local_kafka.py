@@ -88,6 +88,22 @@ def test_a_taken_port_is_told_in_one_line(broker: Broker, tmp_path: Path) -> Non
     assert f"port {broker.port} of 127.0.0.1 is taken" in refused.stderr
 
 
+def test_kafkas_own_tools_are_there(broker: Broker, topic_prefix: str) -> None:
+    def use(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = (KAFKA_SCRIPT, "tool", tool, "--bootstrap-server", broker.bootstrap, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    topic = f"{topic_prefix}by-hand"
+    assert use("kafka-topics", "--create", "--topic", topic, "--partitions", "2").returncode == 0
+    changed = use("kafka-configs", "--alter", "--topic", topic, "--add-config", "retention.ms=1000")
+    assert changed.returncode == 0, changed.stderr
+    group = ("--group", topic, "--topic", topic)
+    moved = use("kafka-consumer-groups", *group, "--reset-offsets", "--to-earliest", "--execute")
+    assert moved.stdout.count(topic) == 4, "a line for each partition, with group and topic"
+    refused = use("kafka-streams-application-reset")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
 def test_start_and_stop_may_be_said_twice(tmp_path: Path) -> None:
     node = Broker(tmp_path)
     environment = os.environ | {

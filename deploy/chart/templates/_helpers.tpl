@@ -130,7 +130,7 @@ its own section is the workers' user. */}}
 {{- if ($who.certificateSecret).name -}}
 {{- $_ := set $values.kafka.security "certificateSecret" $who.certificateSecret -}}
 {{- end -}}
-{{- dict "Values" $values "Release" (dict "Name" $root.Release.Name) "Chart" (dict "Name" $root.Chart.Name) | toJson -}}
+{{- dict "Values" $values "Release" (dict "Name" $root.Release.Name) "Chart" (dict "Name" $root.Chart.Name "AppVersion" $root.Chart.AppVersion) | toJson -}}
 {{- end -}}
 
 {{- define "stillwatch.credentials" -}}

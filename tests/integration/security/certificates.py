@@ -15,6 +15,18 @@ from cryptography.x509.oid import NameOID
 NOW = datetime.now(UTC)
 LONG_AGO, YESTERDAY, NEXT_YEAR = NOW - timedelta(days=30), NOW - timedelta(days=1), NOW + timedelta(days=365)
 
+SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -41,19 +53,23 @@ class Authority:
         certificate = (
             _builder(self._subject, self._subject, self._key, NEXT_YEAR)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            # What Python asks of a CA from 3.13 on, and so the image does.
+            .add_extension(SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.file = folder / f"{name}-ca.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, until: datetime = NEXT_YEAR, key_password: str | None = None) -> Pair:
-        """A certificate for 127.0.0.1, also good for a client."""
+    def issue(
+        self, name: str, *, until: datetime = NEXT_YEAR, key_password: str | None = None, address: str = "127.0.0.1"
+    ) -> Pair:
+        """A certificate for an address, also good for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(name), self._subject, key, until)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         protection: serialization.KeySerializationEncryption = (

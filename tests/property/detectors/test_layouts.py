@@ -190,6 +190,22 @@ def test_states_of_layouts_that_were_not_published_are_refused() -> None:
         state.unseal(older(ENVELOPE, unknown), ENCODER_HASH)
 
 
+def test_an_account_of_a_newer_layout_starts_anew_and_its_next_state_stands_for_that_one() -> None:
+    """So it is after a roll-back, whatever became of the log before: the state with the highest fence wins."""
+    newer = np.dtype([*NOW.items(), ("header.since_then", "<i8")])
+    log = stream_of({"a": person(210, 1, account="a")})
+    row = ROW.copy()
+    row["header"]["log"], row["header"]["offset"] = 3, 199
+    stored = older(state.seal(row, BASELINE.encoder.hash), newer, BASELINE.encoder.hash)
+    later = Engine(BASELINE, lookup=lambda partition, name: stored)
+    later.apply(0, part(log, 200, 210))
+    counters = later.counters
+    assert (counters.unreadable_states, counters.cold_starts, counters.migrated_states) == (1, 1, 0)
+    ((_, envelope),) = later.snapshot(0)
+    assert state.unseal(envelope, BASELINE.encoder.hash)["header"]["requests"] == 10
+    assert state.fence_of(envelope) > state.fence_of(stored)
+
+
 @given(st.data())
 @settings(max_examples=100)
 def test_a_flipped_bit_is_noticed_in_an_older_layout_too(data: st.DataObject) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schemas.version import VERSION
 from tests.unit.deploy.manifests import (
     EVERYTHING,
     SCRAM,
@@ -42,6 +43,14 @@ def test_every_pod_has_the_labels_and_annotations_of_all_and_jobs_their_own() ->
         assert {"a": "common", "b": "pod", "c": own}.items() <= pod["metadata"]["labels"].items(), component
         assert {"x": "pod", "y": own}.items() <= pod["metadata"]["annotations"].items(), component
     assert found["worker"]["metadata"]["annotations"]["checksum/config"]
+
+
+@pytest.mark.parametrize(("tag", "version"), [("", VERSION), ("0.2.0", "0.2.0")])
+def test_every_pod_is_of_one_image(tag: str, version: str) -> None:
+    found = by_component(render(ALL | {"image": {"repository": "registry.example/stillwatch", "tag": tag}}))
+    assert set(found) == KINDS_OF_PODS
+    images = {container["image"] for pod in found.values() for container in pod["spec"]["containers"]}
+    assert images == {f"registry.example/stillwatch:{version}"}
 
 
 def test_common_labels_are_on_every_object_and_select_nothing() -> None:

@@ -126,6 +126,18 @@ def test_sections_metrics_settings_and_files_that_a_page_names_exist(page: Path)
         assert (ROOT / file).exists(), file
 
 
+def test_every_runbook_names_tests_that_exist() -> None:
+    text = PAGES[0].read_text()
+    runbooks = [heading.lower() for heading in re.findall(r"^## (.*)$", text, flags=re.M)]
+    runbooks = runbooks[: runbooks.index("what shows that it works")]
+    table = text.partition("## What shows that it works")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([\w ]+) \| (.*test.*) \|.*\|$", table, flags=re.M))
+    assert list(rows) == runbooks
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", table):
+        assert f"def {name}(" in tests, name
+
+
 def test_a_worker_is_called_as_the_chart_calls_it() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["name"] == "stillwatch"  # the release and all that it makes, when it is called so
