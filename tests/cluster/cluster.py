@@ -46,6 +46,7 @@ USERS = {
     "admin": ("admin", "system:masters"),
     "controllers": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
+    "keda": ("system:serviceaccount:keda:keda-operator", ""),
     **{node_name(number): (f"system:node:{node_name(number)}", "system:nodes") for number in range(NODES)},
 }
 """Who talks to the API server: name and group, which its own roles know."""

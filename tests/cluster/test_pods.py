@@ -3,82 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from schemas.alert import decode_alert
-from tests.cluster.cluster import ADDRESS, NODES, Cluster, CommandError
+from tests.cluster.cluster import CommandError
 from tests.cluster.node import Node
-from tests.cluster.release import PROFILES, Release
-from tests.cluster.stream import PARTITIONS, Stream
-from tests.integration.broker import Broker, start_on_free_ports
+from tests.cluster.pods import MOVE_SECONDS, all_ready, restarts, stream_of
+from tests.cluster.release import Release
+from tests.cluster.stream import Stream
+from tests.integration.broker import Broker
 from tests.integration.streams.expected import finding
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-FOR_PODS = f"""
-listeners=PLAINTEXT://0.0.0.0:@PORT@,CONTROLLER://127.0.0.1:@CONTROLLER_PORT@
-advertised.listeners=PLAINTEXT://{ADDRESS}:@PORT@,CONTROLLER://127.0.0.1:@CONTROLLER_PORT@
-"""
-"""A pod has an address of its own, and reaches the broker by that of the machine."""
-
-OF_THIS_MACHINE = (
-    "image.tag=dev",
-    "image.pullPolicy=Never",
-    "topics.replicationFactor=1",
-    "resources.requests.cpu=250m",
-)
-"""Of the standard profile, what does not fit a machine of two cores with one broker."""
-
-MOVE_SECONDS = 240
-"""For a pod to be made, to start and to recover, on two cores that a broker and a cluster share."""
-
-
-@pytest.fixture(scope="module")
-def nodes(cluster: Cluster, image: Path) -> Iterator[dict[str, Node]]:
-    """Real nodes by name."""
-    with ExitStack() as stack:
-        nodes = [stack.enter_context(Node(cluster, number, image)) for number in range(NODES)]
-        yield {node.name: node for node in nodes}
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    folder = tmp_path_factory.mktemp("kafka")
-    started = start_on_free_ports(lambda attempt: Broker(folder / str(attempt), properties=FOR_PODS))
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def release(cluster: Cluster, nodes: dict[str, Node], broker: Broker) -> Iterator[Release]:
-    """A release in a namespace of its own, not yet installed."""
-    namespace = cluster.make_namespace(f"test-{uuid.uuid4().hex[:8]}")
-    release = Release(cluster, "stillwatch", namespace, f"{ADDRESS}:{broker.port}")
-    yield release
-    for pod in release.pods():  # a test that passed has uninstalled it
-        name = pod["metadata"]["name"]
-        print(cluster.kubectl("describe", "pod", name, of=namespace).out)
-        print(cluster.kubectl("logs", name, "--tail=100", "--ignore-errors", of=namespace).out)
-    cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")
 
 
 @pytest.fixture
 def stream(release: Release, broker: Broker) -> Stream:
     """A stream through two workers that are installed and ready."""
-    prefix = f"{release.namespace}."
-    release.install(
-        PROFILES["standard"],
-        *OF_THIS_MACHINE,
-        f"kafka.topicPrefix={prefix}",
-        f"kafka.groupId={prefix}",
-        f"topics.partitions={PARTITIONS}",
-    )
-    return Stream(broker.bootstrap, release, prefix, seed=7)
+    return stream_of(release, broker.bootstrap)
 
 
 async def disturbed(stream: Stream, tmp_path: Path, disturb: Callable[[], None]) -> dict[str, int]:
@@ -170,18 +115,3 @@ async def test_a_worker_has_no_rights(stream: Stream) -> None:
     with pytest.raises(CommandError, match="No such file"):
         inside("open('/var/run/secrets/kubernetes.io/serviceaccount/token')")
     release.uninstall()
-
-
-def restarts(release: Release) -> int:
-    return sum(status["restartCount"] for pod in release.pods() for status in pod["status"]["containerStatuses"])
-
-
-def all_ready(release: Release, count: int, without: Set[str] = frozenset()) -> None:
-    """Wait until so many pods are there and ready, and none of some earlier ones."""
-    release.cluster.until(
-        f"{count} workers ready",
-        lambda: (
-            (len(release.ready()), len(release.pods())) == (count, count) and release.identities().isdisjoint(without)
-        ),
-        MOVE_SECONDS,
-    )
