@@ -1,4 +1,4 @@
-"""Fixtures of the tests on a real Kubernetes. `make cluster-test` and `make cluster-e2e` run them as they need it."""
+"""Fixtures of the tests on a real Kubernetes, which `make cluster-test`, `cluster-e2e` and `cluster-keda` run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOLUMES = 30
 
 logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
-NOT_PRIVATE = "needs namespaces of its own: run make cluster-test or make cluster-e2e"
+NOT_PRIVATE = "needs namespaces of its own: run make cluster-test, make cluster-e2e or make cluster-keda"
 
 
 @pytest.fixture(scope="session")

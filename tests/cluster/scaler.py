@@ -36,10 +36,8 @@ def start_keda(cluster: Cluster, folder: Path) -> None:
         "--health-probe-bind-address=0", "--enable-webhook-patching=false", "--enable-apiservice-patching=false",
         **place,
     )  # fmt: skip
-    # Who asks is judged by the API server, which passes the question on.
-    open_ = ("--authentication-skip-lookup", "--authorization-always-allow-paths=*")
     cluster.processes.start(
-        "keda-adapter", folder / "adapter", f"--secure-port={ADAPTER_PORT}", "--port=18080", *open_,
+        "keda-adapter", folder / "adapter", f"--secure-port={ADAPTER_PORT}", "--port=18080",
         *(f"--{purpose}kubeconfig={user}" for purpose in ("", "lister-", "authentication-", "authorization-")),
         f"--metrics-service-address=127.0.0.1:{OPERATOR_PORT}", f"--cert-dir={certificates}",
         f"--tls-cert-file={certificates / 'tls.crt'}", f"--tls-private-key-file={certificates / 'tls.key'}",

@@ -41,7 +41,7 @@ SCALING = (
     "autoscaling.scaleDownPeriodSeconds=20",
     "autoscaling.scaleDownStabilizationSeconds=15",
     "settings.session_timeout_seconds=10",
-    "settings.checkpoint_interval_seconds=0.5",
+    "settings.checkpoint_interval_seconds=1",
 )
 """Of one worker at least and three at most, in minutes instead of hours."""
 
@@ -108,6 +108,10 @@ def test_turning_autoscaling_on_and_off_takes_no_worker_away(release: Release, b
     release.upgrade("autoscaling.enabled=false", "replicas=3", force=True)
     assert (number(release), autoscalers(release)) == (3, [])
     assert release.identities() == before
+    with pytest.raises(CommandError, match="conflict with"):
+        release.upgrade("replicas=2")  # two have set the same number
+    release.upgrade("replicas=2", force=True)
+    release.upgrade("replicas=3")
     release.uninstall()
 
 
