@@ -31,16 +31,17 @@ RATE = 35
 THRESHOLD = 100
 """Records a worker may be behind. When one of two goes, more wait on its partitions until the other one has them."""
 
-SETTLE_SECONDS = 45
+SETTLE_SECONDS = 60
+"""For so long more workers are wanted before they come, which is longer than partitions of one that went lie idle."""
+
 SCALING = (
     "autoscaling.enabled=true",
     "autoscaling.maxReplicas=3",
     f"autoscaling.lagThreshold={THRESHOLD}",
     "autoscaling.pollingInterval=2",
     f"autoscaling.scaleUpStabilizationSeconds={SETTLE_SECONDS}",
-    "autoscaling.scaleDownPeriodSeconds=20",
+    "autoscaling.scaleDownPeriodSeconds=25",
     "autoscaling.scaleDownStabilizationSeconds=15",
-    "settings.session_timeout_seconds=10",
     "settings.checkpoint_interval_seconds=1",
 )
 """Of one worker at least and three at most, in minutes instead of hours."""
