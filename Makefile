@@ -87,6 +87,13 @@ cluster-e2e: dev broker ## Disturb the chart's pods on real kubelets and a real 
 	@$(BIN)/python -m tests.cluster.tools node
 	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_pods.py tests/cluster/test_runbooks.py $(ARGS)
 
+# On demand: KEDA takes 11 minutes of one core to build, the first time.
+.PHONY: cluster-keda
+cluster-keda: dev broker ## Have the real KEDA scale the chart's pods on the lag of a real Kafka, up and down; nothing may be lost (root)
+	@deploy/image.sh tools && deploy/image.sh base && deploy/image.sh build
+	@$(BIN)/python -m tests.cluster.tools keda
+	@tests/cluster/private.sh $(BIN)/pytest --log-cli-level=INFO tests/cluster/test_keda.py $(ARGS)
+
 # A checkout holds one .venv; the other versions have theirs in the cache.
 .PHONY: test-pythons
 test-pythons: dev ## Run the fast tests on the Pythons from 3.11 to 3.13 that this machine has beside that of .venv

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.cluster.processes import WAIT_SECONDS, Processes
 from tests.cluster.tools import Tools
+from tests.integration.security.certificates import Authority
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ USERS = {
     "admin": ("admin", "system:masters"),
     "controllers": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
+    "keda": ("system:serviceaccount:keda:keda-operator", ""),
     **{node_name(number): (f"system:node:{node_name(number)}", "system:nodes") for number in range(NODES)},
 }
 """Who talks to the API server: name and group, which its own roles know."""
@@ -172,7 +174,7 @@ class Cluster:
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
             "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={keys / 'accounts.pub'}", "--enable-aggregator-routing=true",
-            f"--service-account-signing-key-file={keys / 'accounts.key'}",
+            f"--service-account-signing-key-file={keys / 'accounts.key'}", *_front(keys),
             "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=false",
         )  # fmt: skip
         self.until("API server is ready", self._is_ready)
@@ -227,6 +229,20 @@ class Cluster:
 
 UNCHECKED = ssl.create_default_context()
 UNCHECKED.check_hostname, UNCHECKED.verify_mode = False, ssl.CERT_NONE
+
+
+def _front(folder: Path) -> Sequence[str]:
+    """Flags with which the API server tells an extension who asks; both believe the same authority."""
+    authority = Authority(folder, "front")
+    pair = authority.issue("front")
+    return (
+        f"--proxy-client-cert-file={pair.certificate}",
+        f"--proxy-client-key-file={pair.key}",
+        f"--requestheader-client-ca-file={authority.file}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+    )
 
 
 def _kubeconfig(token: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 from tests.cluster.cluster import ADDRESS, Cluster
-from tests.cluster.release import Release
+from tests.cluster.release import PROFILES, Release
+from tests.cluster.stream import PARTITIONS, Stream
 
 FOR_PODS = f"""
 listeners=PLAINTEXT://0.0.0.0:@PORT@,CONTROLLER://127.0.0.1:@CONTROLLER_PORT@
@@ -51,6 +52,20 @@ def release_of(cluster: Cluster, brokers: str) -> Iterator[Release]:
             print(cluster.kubectl("describe", "pod", name, of=namespace).out)
             print(cluster.kubectl("logs", name, "--tail=100", "--ignore-errors", of=namespace).out)
         cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")
+
+
+def stream_of(release: Release, kafka: str, *values: str) -> Stream:
+    """Install the standard profile with values besides, and wait until it works; a stream through its workers."""
+    prefix = f"{release.namespace}."
+    release.install(
+        PROFILES["standard"],
+        *OF_THIS_MACHINE,
+        f"kafka.topicPrefix={prefix}",
+        f"kafka.groupId={prefix}",
+        f"topics.partitions={PARTITIONS}",
+        *values,
+    )
+    return Stream(kafka, release, prefix, seed=7)
 
 
 def restarts(release: Release) -> int:

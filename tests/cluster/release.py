@@ -36,6 +36,7 @@ WORKERS = "app.kubernetes.io/component=worker"
 """Labels of the workers' pods."""
 
 WAIT = ("--wait", "--timeout", "240s")
+FORCE = ("--force-conflicts",)
 
 METRICS_PORT = 9464
 RULES = CHART / "files" / "rules.yaml"
@@ -59,13 +60,17 @@ class Release:
         """Install and wait until it works. Raises `CommandError`."""
         return self._helm("install", self.name, CHART, *WAIT, *self._set(values))
 
-    def upgrade(self, *values: str) -> Output:
-        """Change values, keep the others, and wait until it works. Raises `CommandError`."""
-        return self._helm("upgrade", self.name, CHART, "--reset-then-reuse-values", *WAIT, *self._set(values))
+    def upgrade(self, *values: str, force: bool = False) -> Output:
+        """Change values, keep the others, and wait until it works; `force`: take over what others have set since.
 
-    def roll_back(self, revision: int) -> Output:
-        """Go back to a revision, and wait until it works. Raises `CommandError`."""
-        return self._helm("rollback", self.name, str(revision), *WAIT)
+        Raises `CommandError`.
+        """
+        flags = (*WAIT, *(FORCE if force else ()), *self._set(values))
+        return self._helm("upgrade", self.name, CHART, "--reset-then-reuse-values", *flags)
+
+    def roll_back(self, revision: int, *, force: bool = False) -> Output:
+        """Go back to a revision, and wait until it works; `force` as in `upgrade`. Raises `CommandError`."""
+        return self._helm("rollback", self.name, str(revision), *WAIT, *(FORCE if force else ()))
 
     def uninstall(self) -> None:
         """Remove it, and wait until the workers have ended, which Helm does not. Raises `CommandError`."""

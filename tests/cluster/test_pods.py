@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from schemas.alert import decode_alert
-from tests.cluster.cluster import ADDRESS, Cluster, CommandError
+from tests.cluster.cluster import CommandError
 from tests.cluster.node import Node
-from tests.cluster.pods import FOR_PODS, MOVE_SECONDS, OF_THIS_MACHINE, all_ready, release_of, restarts
-from tests.cluster.release import PROFILES, Release
+from tests.cluster.pods import MOVE_SECONDS, all_ready, restarts, stream_of
+from tests.cluster.release import Release
 from tests.cluster.runbooks import Runbooks
-from tests.cluster.stream import PARTITIONS, Stream
-from tests.integration.broker import Broker, start_on_free_ports
+from tests.cluster.stream import Stream
+from tests.integration.broker import Broker
 from tests.integration.streams.expected import finding
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    folder = tmp_path_factory.mktemp("kafka")
-    started = start_on_free_ports(lambda attempt: Broker(folder / str(attempt), properties=FOR_PODS))
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def release(cluster: Cluster, nodes: dict[str, Node], broker: Broker) -> Iterator[Release]:
-    """A release in a namespace of its own, not yet installed."""
-    with release_of(cluster, f"{ADDRESS}:{broker.port}") as release:
-        yield release
-
-
 @pytest.fixture
 def stream(release: Release, broker: Broker) -> Stream:
     """A stream through two workers that are installed and ready."""
-    prefix = f"{release.namespace}."
-    release.install(
-        PROFILES["standard"],
-        *OF_THIS_MACHINE,
-        f"kafka.topicPrefix={prefix}",
-        f"kafka.groupId={prefix}",
-        f"topics.partitions={PARTITIONS}",
-    )
-    return Stream(broker.bootstrap, release, prefix, seed=7)
+    return stream_of(release, broker.bootstrap)
 
 
 async def disturbed(stream: Stream, tmp_path: Path, disturb: Callable[[], None]) -> dict[str, int]:

