@@ -56,7 +56,7 @@ kafka-clean: ## Stop it and delete its data
 # --- Test it
 
 .PHONY: test
-test: dev broker ## Run every test: unit, property, doctests, integration on a real Kafka, the commands of the README
+test: dev broker connect-jars ## Run every test: unit, property, doctests, integration on a real Kafka, the commands of the README
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-fast
@@ -64,12 +64,17 @@ test-fast: dev ## Run the tests that need no broker: unit, property, doctests
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(PACKAGES) tests/unit tests/property $(ARGS)
 
 .PHONY: test-integration
-test-integration: dev broker ## Run the tests on a real Kafka (they start their own, on a free port)
+test-integration: dev broker connect-jars ## Run the tests on a real Kafka (they start their own, on a free port)
 	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: dev broker ## Run the commands of the README as a user does
 	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e $(ARGS)
+
+.PHONY: connect-test
+connect-test: dev broker connect-jars ## Run deploy/connect with the products' own Kafka connectors: make connect-test CONNECTORS=folder (4 min)
+	@test -d "$(CONNECTORS)" || { echo "make connect-test needs CONNECTORS: a folder like a Connect worker's plugin.path, with the connectors of deploy/SUBSCRIBING.md unpacked in it" >&2; exit 2; }
+	@STILLWATCH_CONNECTORS="$(CONNECTORS)" $(BIN)/pytest tests/integration/connect $(ARGS)
 
 .PHONY: cluster-test
 cluster-test: dev ## Install, upgrade, roll back, drain the chart on a real Kubernetes control plane with fake nodes (root)
@@ -192,7 +197,7 @@ baseline: runtime ## Fit the default baseline again: make baseline EVENTS="histo
 lock: dev ## Write the lock files again with the newest versions that pyproject.toml allows
 	@set -e; compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--fork-strategy fewest --only-binary :all: --exclude-newer '7 days' --generate-hashes --no-emit-index-url --no-header"; \
-	eval "$$compile pyproject.toml --group build --output-file requirements.lock" >/dev/null; \
+	eval "$$compile pyproject.toml --extra otel --group build --output-file requirements.lock" >/dev/null; \
 	eval "$$compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock" >/dev/null; \
 	eval "$$compile --group tools --output-file deploy/tools.lock" >/dev/null; \
 	git --no-pager diff --stat -- requirements.lock requirements-dev.lock deploy/tools.lock
@@ -210,6 +215,10 @@ dev: ## Make .venv with what the tests and linters need too
 .PHONY: broker
 broker: ## See to Java, Maven and Kafka's jars, start nothing
 	@deploy/kafka/kafka.sh prepare
+
+.PHONY: connect-jars
+connect-jars: ## See to Java, Maven and the jars of Kafka Connect, start nothing
+	@deploy/kafka/kafka.sh prepare-connect
 
 .PHONY: deploy-tools
 deploy-tools: ## See to Helm, kubectl, hadolint and the schemas that the tests of deploy/ check manifests with

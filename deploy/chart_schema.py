@@ -17,7 +17,7 @@ SET_BY_THE_CHART = frozenset(
     {
         "brokers", "topic_prefix", "group_id", "instance_id", "security_protocol", "sasl_mechanism", "sasl_username",
         "sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file", "partitions", "replication_factor",
-        "baseline_file", "store", "data_dir", "metrics_host", "metrics_port",
+        "baseline_file", "store", "data_dir", "metrics_host", "metrics_port", "otlp_endpoint",
     }
 )  # fmt: skip
 """Settings that follow from other values of the chart."""

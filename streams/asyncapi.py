@@ -21,6 +21,7 @@ from schemas.version import VERSION
 from streams.settings import Settings
 from streams.stores.newer import ERASED_HEADER, FENCE_HEADER
 from streams.topics import TopicNames, topic_specs
+from streams.tracing import TRACEPARENT
 
 FILE: Final = Path(__file__).parents[1] / "deploy" / "asyncapi.json"
 ASYNCAPI: Final = "3.0.0"
@@ -47,6 +48,7 @@ CLOUDEVENTS: Final = {
     "ce_dataschema": "The OCSF class.",
     "content-type": JSON,
     TEST_HEADER: "1 on the alert of a canary, which is a test; absent on all others.",
+    TRACEPARENT: "W3C Trace Context: the span that made the alert. Absent when traces are off (otlp_endpoint).",
 }
 
 
@@ -114,6 +116,7 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
                 ORIGIN_TOPIC_HEADER: "Where a record first lay that was sent back under its account: topic,",
                 ORIGIN_PARTITION_HEADER: "partition,",
                 ORIGIN_OFFSET_HEADER: "and offset.",
+                TRACEPARENT: "W3C Trace Context: yours, if you trace. Spans of alerts that it raises are linked to it.",
             },
             "example": "request",
         },

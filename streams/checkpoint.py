@@ -29,6 +29,7 @@ from detectors.state import is_erased
 from streams.metrics import Metrics
 from streams.stores.newer import Forgotten, deletion_headers, erasure_headers, readable_fence
 from streams.stores.rocks import StoreError
+from streams.tracing import OFF, Traces
 from streams.transport.delivery import Delivered, DeliveryError, Outgoing
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,8 @@ class Checkpoint:
         A checkpoint is due after so long (sooner while outputs wait), so many events, or so many bytes of outputs.
     max_states
         ... or so many changed states.
+    traces
+        Where checkpoints are traced.
     """
 
     def __init__(
@@ -164,6 +167,7 @@ class Checkpoint:
         max_events: int,
         max_bytes: int,
         max_states: int,
+        traces: Traces = OFF,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -177,6 +181,7 @@ class Checkpoint:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._max_states = max_states
+        self._traces = traces
         self._partitions: dict[int, _Partition] = {}
         self._events = 0
         self._bytes = 0
@@ -297,16 +302,9 @@ class Checkpoint:
             if not snapshots:
                 return
             try:
-                if probe or monotonic() - self._member_at > PROBE_AFTER_SECONDS:
-                    await self._probe()
-                await self._deliver_outputs(snapshots.values())
-                if generation != self._group.generation():
-                    raise NotAMember
-                delivered = await self._deliver(self._state_records(snapshots))
-                if generation != self._group.generation():
-                    return  # partitions may have left and come back: recovery reads what was just written
-                self._keep(snapshots, delivered)
-                await self._commit(snapshots)
+                with self._traces.checkpoint(snapshots):
+                    if not await self._save(snapshots, generation, probe=probe):
+                        return
             except BaseException:
                 self._failing = True
                 self._restore(snapshots)
@@ -314,6 +312,21 @@ class Checkpoint:
             self.failure = ""
             self.last_success_at = monotonic()
             self._metrics.checkpoint_seconds.observe(self.last_success_at - started)
+
+    async def _save(self, snapshots: Mapping[int, _Snapshot], generation: int, *, probe: bool) -> bool:
+        """Steps 2 to 5. False when another generation began before the last two."""
+        if probe or monotonic() - self._member_at > PROBE_AFTER_SECONDS:
+            await self._probe()
+        await self._deliver_outputs(snapshots.values())
+        if generation != self._group.generation():
+            raise NotAMember
+        delivered = await self._deliver(self._state_records(snapshots))
+        if generation != self._group.generation():
+            return False  # partitions may have left and come back: recovery reads what was just written
+        with self._traces.step("store"):
+            self._keep(snapshots, delivered)
+        await self._commit(snapshots)
+        return True
 
     def _take(self) -> dict[int, _Snapshot]:
         store = self._store()
@@ -363,8 +376,9 @@ class Checkpoint:
     async def _probe(self) -> None:
         committed = {p: owned.committed for p, owned in self._partitions.items() if owned.committed is not None}
         if committed:
-            if not await self._group.commit(committed):
-                raise NotAMember
+            with self._traces.step("probe"):
+                if not await self._group.commit(committed):
+                    raise NotAMember
             self._member_at = monotonic()
 
     def _state_records(self, snapshots: Mapping[int, _Snapshot]) -> Iterable[Outgoing]:

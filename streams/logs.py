@@ -9,6 +9,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from typing import IO, Any
 
 from streams.settings import Settings
@@ -23,6 +24,9 @@ MAX_FIELD_CHARACTERS = 500
 """A field longer than this is cut: ids come from outside."""
 
 REPEAT_SECONDS = 10.0
+SELDOM = {"opentelemetry": 300.0}
+"""Libraries that say the same thing less often: nothing is wrong with us when traces are lost."""
+
 MAX_REMEMBERED = 1000
 
 OURS = ("streams", "detectors", "schemas")
@@ -73,21 +77,25 @@ class AccountNames:
 class OnceInAWhile(logging.Filter):
     """Lets a library say the same thing once in so many seconds; with its brokers away aiokafka says 30 lines a second.
 
+    `seldom` holds other times, by the first part of a logger's name.
+
     The same: from one logger, with one format string. The next one let through says how many were left out.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, seldom: Mapping[str, float]) -> None:
         super().__init__()
         self._seconds = seconds
+        self._seldom = seldom
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged."""
-        if record.name.partition(".")[0] in OURS:
+        library = record.name.partition(".")[0]
+        if library in OURS:
             return True
         what = (record.name, str(record.msg)[:MAX_FIELD_CHARACTERS])
         last, left_out = self._said.get(what, (0.0, 0))
-        if record.created - last < self._seconds:
+        if record.created - last < self._seldom.get(library, self._seconds):
             self._said[what] = (last, left_out + 1)
             return False
         if len(self._said) > MAX_REMEMBERED:
@@ -158,7 +166,7 @@ def configure(settings: Settings, stream: IO[str] | None = None) -> None:
     formatter = JsonFormatter if settings.log_format == "json" else TextFormatter
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter(AccountNames.of(settings)))
-    handler.addFilter(OnceInAWhile(REPEAT_SECONDS))
+    handler.addFilter(OnceInAWhile(REPEAT_SECONDS, SELDOM))
     root = logging.getLogger()
     root.handlers = [handler]
     level = logging.getLevelNamesMapping()[settings.log_level]

@@ -32,6 +32,8 @@ class BatchRecovery(Recovery):
     """When (monotonic) a record of a changelog was last taken over."""
 
     _began_at: float | None = None
+    _restored = 0
+    """Records taken over since then."""
 
     def apply(self, tp: TP, fetched: Fetched) -> None:
         """Take over fetched records of a changelog partition. Called by the consumer's loop; does not wait."""
@@ -41,6 +43,7 @@ class BatchRecovery(Recovery):
         records = [record for record in fetched.records if seen is None or record.offset > seen]
         if records:
             cast(StateTable, self.tp_to_table[tp]).data.raw_apply(tp.partition, records)
+            self._restored += len(records)
         # The position is past records that compaction or a transaction's marker left out; the last offset is not.
         self.active_offsets[tp] = max(-1 if seen is None else seen, fetched.position - 1)
         self.last_progress_at = monotonic()
@@ -82,7 +85,7 @@ class BatchRecovery(Recovery):
         super()._set_recovery_started()
         self.signal_recovery_end.clear()
         if self._began_at is None:  # one that a rebalance cuts off goes on in the next
-            self._began_at = monotonic()
+            self._began_at, self._restored = monotonic(), 0
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -103,6 +106,7 @@ class BatchRecovery(Recovery):
                 return
             except Exception as error:
                 self.log.warning("recovery failed, once more: %s", type(error).__name__)
+                self.app.traces.recovery_failed(self.app.names.state, error)
             if self.should_stop:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
@@ -142,7 +146,9 @@ class BatchRecovery(Recovery):
             return
         self.completed.set()
         if sources and self._began_at is not None:
-            self.app.metrics.recovery_seconds.observe(monotonic() - self._began_at)
+            seconds = monotonic() - self._began_at
+            self.app.metrics.recovery_seconds.observe(seconds)
+            self.app.traces.recovered(self.app.names.state, len(sources), self._restored, seconds)
         self._began_at = None
         self.app.flow_control.resume()
         consumer.resume_partitions(sources)

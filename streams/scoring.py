@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
@@ -22,6 +23,7 @@ from streams.metrics import Metrics
 from streams.orders import order_of, runs
 from streams.stores.rocks import StoreError
 from streams.topics import TopicNames
+from streams.tracing import OFF, Span, Traces
 from streams.transport.batch import Batch, Epoch
 from streams.transport.delivery import Outgoing
 from streams.transport.partitioner import Partitioner
@@ -47,22 +49,29 @@ class Outputs:
     `redact` keeps the content of dead letters to ourselves.
     """
 
-    def __init__(self, names: TopicNames, partitions: Partitioner, metrics: Metrics, *, redact: bool) -> None:
+    def __init__(
+        self, names: TopicNames, partitions: Partitioner, metrics: Metrics, *, redact: bool, traces: Traces = OFF
+    ) -> None:
         self._names = names
         self._partitions = partitions
         self._metrics = metrics
         self._redact = redact
+        self._traces = traces
 
-    def alert(self, alert: Alert) -> Outgoing:
-        """An alert under the key of its account, counted when the brokers have it: one that they refuse is no sign."""
+    def alert(self, alert: Alert, cause: Record | None = None) -> Outgoing:
+        """An alert under the key of its account, counted when the brokers have it: one that they refuse is no sign.
+
+        `cause` is the record of the request that raised it, where it is at hand; the alert's trace names that one's.
+        """
         key = alert.account.encode()
         activity = Activity(alert.activity_id).name.lower()
         if alert.is_test:
             counter = self._metrics.canary_findings.labels(activity=activity)
         else:
             counter = self._metrics.findings.labels(activity=activity, severity=alert.severity.lower())
-        topic, headers = self._names.alerts, cloudevents_headers(alert)
+        topic = self._names.alerts
         partition = self._partitions(topic, key)
+        headers = [*cloudevents_headers(alert), *self._traces.alert(topic, partition, alert, cause)]
         return Outgoing(topic, partition, key, encode_alert(alert), headers, on_delivered=counter.inc)
 
     def dead_letter(self, dead: DeadLetter) -> Outgoing:
@@ -143,6 +152,8 @@ class Scorer:
         Ends the worker, with a reason in a line and an exit code.
     settle_seconds
         Bound of the last checkpoint before partitions go.
+    traces
+        Where batches are traced.
     """
 
     def __init__(
@@ -160,6 +171,7 @@ class Scorer:
         learn_partitions: Callable[[], Awaitable[None]],
         fatal: Callable[[str, ExitCode], None],
         settle_seconds: float,
+        traces: Traces = OFF,
     ) -> None:
         self._ingest = ingest
         self._engine = engine
@@ -173,6 +185,7 @@ class Scorer:
         self._learn_partitions = learn_partitions
         self._fatal = fatal
         self._settle_seconds = settle_seconds
+        self._traces = traces
         self._next: dict[TP, int | None] = {}
         self._scored_at: dict[TP, float] = {}
         self._accepted_gaps: dict[TP, tuple[int, int]] = {}
@@ -260,7 +273,8 @@ class Scorer:
         """Score a batch, unless it is void, and save when that is due; scoring waits until it is through."""
         if self._is_valid(batch) and await self._follows(batch):
             self._checkpoint.starts_at(batch.tp.partition, batch.first)
-            await self._score_records(batch)
+            with self._traces.batch(*batch.tp, batch.first, len(batch.records)) as span:
+                await self._score_records(batch, span)
             await self._checkpoint.keep_up()
 
     def _is_valid(self, batch: Batch) -> bool:
@@ -326,7 +340,7 @@ class Scorer:
         await self._seek(batch.tp, batch.first)
         return True
 
-    async def _score_records(self, batch: Batch) -> None:
+    async def _score_records(self, batch: Batch, span: Span) -> None:
         tp, expected = batch.tp, self._next[batch.tp]
         new = [record for record in batch.records if expected is None or record.offset >= expected]
         for run in self._runs(tp, new):
@@ -338,11 +352,13 @@ class Scorer:
                     return
             try:
                 self._score_run(tp, run)
-            except StoreError:
+            except StoreError as error:
+                span.failed(error)
                 log.error("scoring given up: its records will be read again")
                 self._forget(tp)  # half of them may be scored
                 return
-            except Exception:
+            except Exception as error:
+                span.failed(error)
                 self._metrics.scoring_failures.inc()
                 log.exception(
                     "scoring failed",
@@ -364,16 +380,22 @@ class Scorer:
             dead = DeadLetter(records[0], DeadLetterReason.INTERNAL, "scoring this record failed")
             self._hand_on(tp, records, 0, [self._outputs.dead_letter(dead)])
             return
-        ingested = self._ingest(records)
+        with self._traces.step("decode") as span:
+            ingested = self._ingest(records)
+            span.set("stillwatch.requests", len(ingested.batch))
+            span.set("stillwatch.dead_letters", len(ingested.dead))
+            span.set("stillwatch.misplaced", len(ingested.misplaced))
         for erasure in ingested.erasures:
             self._engine.erase(tp.partition, *erasure)
             log.info("an account is erased on order", extra={"partition": tp.partition, "offset": erasure.offset})
         self._metrics.erased.inc(len(ingested.erasures))
         void = self._engine.counters.void_fences
-        alerts = self._engine.apply(tp.partition, ingested.batch)
+        with self._traces.step("score") as span:
+            alerts = self._engine.apply(tp.partition, ingested.batch)
+            span.set("stillwatch.alerts", len(alerts))
         if self._engine.counters.void_fences > void:
             self._tell_shorter(tp)
-        outputs = [self._outputs.alert(alert) for alert in alerts]
+        outputs = [self._outputs.alert(alert, cause_of(alert, records)) for alert in alerts]
         outputs += [self._outputs.dead_letter(dead) for dead in ingested.dead]
         outputs += [self._outputs.rekeyed(record, account) for record, account in ingested.misplaced]
         self._hand_on(tp, records, len(ingested.batch), outputs)
@@ -413,3 +435,12 @@ class Scorer:
             self._one_by_one[tp], self._refused[tp] = one_by_one, refused
         if committed is not None:
             await self._seek(tp, committed)
+
+
+def cause_of(alert: Alert, records: Sequence[Record]) -> Record | None:
+    """The request that raised an alert, if it is among these records of its partition; no request causes a closing."""
+    offsets = alert.unmapped.get("stillwatch", {}).get("source", {}).get("offsets")
+    if alert.activity_id == Activity.CLOSE or not offsets:
+        return None
+    at = bisect_left(records, offsets[-1], key=lambda record: record.offset)
+    return records[at] if at < len(records) and records[at].offset == offsets[-1] else None

@@ -17,7 +17,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from schemas.version import VERSION
-from streams import logs
+from streams import logs, tracing
 from streams.checkpoint import Checkpoint
 from streams.credentials import CredentialFiles
 from streams.detection import make_engine, make_ingest, read_baseline, warm_up
@@ -57,8 +57,8 @@ class Service(faust.App):
 
     Attributes
     ----------
-    settings, names, metrics
-        As given, the topics' names, and what is counted.
+    settings, names, metrics, traces
+        As given, the topics' names, what is counted and what is traced.
     scorer
         Scores batches; owns what belongs to partitions.
     checkpoint
@@ -76,6 +76,7 @@ class Service(faust.App):
         self.settings = settings
         self.names = TopicNames.of(settings)
         self.metrics = Metrics()
+        self.traces = tracing.start(settings)
         self.exit_code = ExitCode.OK
         self.stop_worker: Callable[[], None] = _no_worker
         self._credentials = CredentialFiles(settings.credential_files)
@@ -116,12 +117,19 @@ class Service(faust.App):
             max_events=settings.checkpoint_max_events,
             max_bytes=settings.checkpoint_max_bytes,
             max_states=max(1, int(settings.slab_rows * SLAB_SHARE)),
+            traces=self.traces,
         )
         self.scorer = Scorer(
             ingest=make_ingest(settings, baseline, lambda key: self._partitions(names.requests, key)),
             engine=self.engine,
             checkpoint=self.checkpoint,
-            outputs=Outputs(names, self._partitions, metrics, redact=settings.dead_letter_content == "redacted"),
+            outputs=Outputs(
+                names,
+                self._partitions,
+                metrics,
+                redact=settings.dead_letter_content == "redacted",
+                traces=self.traces,
+            ),
             metrics=metrics,
             epoch_of=lambda tp: self.group_consumer.epoch_of(tp),
             seek=lambda tp, offset: self.group_consumer.seek(tp, offset),
@@ -130,6 +138,7 @@ class Service(faust.App):
             learn_partitions=self._learn_partitions,
             fatal=self.fatal,
             settle_seconds=settle_seconds,
+            traces=self.traces,
         )
         if settings.canary_prefix:
             metrics.canary_findings.labels(activity="create")  # at 0, so that its standing still can be noticed
@@ -182,7 +191,7 @@ class Service(faust.App):
 
     async def _deliver(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
         """Write records and wait until the brokers hold them. The producer is there once the application runs."""
-        return await deliver(self._kafka_producer, records)
+        return await deliver(self._kafka_producer, records, self.traces)
 
     async def _learn_partitions(self) -> None:
         """How many partitions each topic has now; a state lies on the partition of its source."""
@@ -300,9 +309,10 @@ class GroupOf:
     async def commit(self, offsets: Mapping[int, int]) -> bool:
         """Commit next offsets of source partitions; False when refused to us as no member."""
         requests = self._service.names.requests
-        return await self._service.group_consumer.thread.commit_as_member(
-            {TP(requests, partition): offset for partition, offset in offsets.items()}
-        )
+        with self._service.traces.committing(requests):
+            return await self._service.group_consumer.thread.commit_as_member(
+                {TP(requests, partition): offset for partition, offset in offsets.items()}
+            )
 
     def restore_point(self, partition: int) -> int | None:
         """Changelog offset up to which the local store is complete; None when unknown."""

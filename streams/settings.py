@@ -11,6 +11,7 @@ import tomllib
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
         description="Records scored at a stretch, of one partition. Bounds the pause they cause.",
     )
 
-    # Dead letters, logs, metrics
+    # Dead letters, logs, metrics, traces
     dead_letter_content: Literal["original", "redacted"] = Field(
         "original", description="Whether dead letters keep the record's bytes; they may hold prompts."
     )
@@ -180,6 +181,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /ready and /live.")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="Port of /metrics, /ready and /live; 0: none.")
+    otlp_endpoint: str = Field(
+        "",
+        max_length=500,
+        description="OpenTelemetry collector that a worker sends traces to (OTLP over HTTP), such as "
+        "http://127.0.0.1:4318; empty: none. Needs `stillwatch[otel]`; the rest is said by OpenTelemetry's own "
+        "variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, ...).",
+    )
 
     # Ends
     shutdown_grace_seconds: float = Field(
@@ -216,6 +224,17 @@ class Settings(BaseSettings):
             if not (colon and host and port.isdigit() and 0 < int(port) < 65_536):
                 raise ValueError(f"{server.strip()!r} is not host:port")
         return ",".join(server.strip() for server in value.split(","))
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_collector(cls, value: str) -> str:
+        """Without the path that every collector has for traces."""
+        if value and not _is_web_address(value):
+            raise ValueError(
+                "not the http:// or https:// address of a collector, such as http://127.0.0.1:4318 "
+                "(credentials belong into OTEL_EXPORTER_OTLP_HEADERS)"
+            )
+        return value.rstrip("/").removesuffix("/v1/traces")
 
     @field_validator("sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file", "baseline_file")
     @classmethod
@@ -407,9 +426,22 @@ def _line(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{name} is not a setting"
     value = problem.get("input")
+    # An address with an @ may hold a password.
     showable = isinstance(value, str | int | float) and len(str(value)) < 60 and name not in SECRETS
+    showable = showable and "@" not in str(value)
     shown = f"={value}" if showable else ""
     return f"{name}{shown}: {message}"
+
+
+def _is_web_address(text: str) -> bool:
+    """Whether a text is the address of a server and perhaps a path, with nobody's password in it."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"\s", text))
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
 
 
 def _path(path: Path | None) -> str | None:

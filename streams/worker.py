@@ -34,6 +34,9 @@ DISK_TRY_BYTES = 1024 * 1024
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a disk that has no room, or no more of it for us: the one fault of `data_dir` that can pass by itself."""
 
+TRACES_SECONDS = 3.0
+"""What the last spans may take on their way to the collector, after all else is done; less when the grace is short."""
+
 WATCHDOG_LOOKS = 10
 """How often within its time the watchdog looks."""
 
@@ -50,6 +53,7 @@ class Worker(faust.Worker):
         self.redirect_stdouts = False
         self.spinner = None
         self._hard_exit: threading.Timer | None = None
+        self._hard_exit_at = float("inf")
         self._interrupted = False
         app.stop_worker = self._stop_from_within
 
@@ -77,6 +81,7 @@ class Worker(faust.Worker):
             watchdog.stop()
             if server is not None:
                 server.shutdown()
+            self.app.traces.close(min(TRACES_SECONDS, self._seconds_left() / 2))
             if self._hard_exit is not None:
                 self._hard_exit.cancel()
         log.info("ended", extra={"exit_code": code})
@@ -124,9 +129,14 @@ class Worker(faust.Worker):
     def _end_hard_after(self, seconds: float) -> None:
         """End the process if it is still there by then. Safe: nothing counts that is not saved."""
         if self._hard_exit is None:
+            self._hard_exit_at = monotonic() + seconds
             self._hard_exit = threading.Timer(seconds, _end_hard)
             self._hard_exit.daemon = True
             self._hard_exit.start()
+
+    def _seconds_left(self) -> float:
+        """Until the hard exit."""
+        return max(0.0, self._hard_exit_at - monotonic())
 
 
 def stuck_line(seconds: float, failure: str) -> str:

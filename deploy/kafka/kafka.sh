@@ -9,6 +9,9 @@
 #   kafka.sh run       run a broker until standard input closes (what the tests do: no broker outlives them)
 #   kafka.sh tool NAME ARGUMENT ...   run kafka-topics, kafka-consumer-groups or kafka-configs, for any broker
 #
+#   kafka.sh prepare-connect             see to Java 17+, Maven and the jars of Kafka Connect
+#   kafka.sh connect WORKER.properties   run a Connect worker (standalone) in the foreground
+#
 # Environment, all optional:
 #   KAFKA_PORT             where clients connect, default 9092
 #   KAFKA_CONTROLLER_PORT  where the controller listens, default KAFKA_PORT + 1
@@ -24,7 +27,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/stillwatch/kafka
 port=${KAFKA_PORT:-9092}
 controller_port=${KAFKA_CONTROLLER_PORT:-$((port + 1))}
 folder=${KAFKA_FOLDER:-$cache/$port}
-jars=$cache/jars-$(cksum <"$here/pom.xml" | cut -d' ' -f1)
+version=$(cksum <"$here/pom.xml" | cut -d' ' -f1)
+jars=$cache/jars-$version
+connect_jars=$cache/connect-$version
 java=
 launched=
 
@@ -92,25 +97,27 @@ need_maven() {
   type -P mvn >/dev/null || fail "needs Maven once, to fetch Kafka's jars: install it (Debian, Ubuntu: apt-get install maven)"
 }
 
-# Copied beside the final place and moved there, so that a run that is cut short leaves no half a Kafka behind.
+# The jars of a profile of pom.xml in a folder. Copied beside the final place and moved there, so that a run that is cut
+# short leaves no half a Kafka behind.
 need_jars() {
-  if [[ -d $jars ]]; then return; fi
+  local profile=$1 folder=$2
+  if [[ -d $folder ]]; then return; fi
   need_maven
   mkdir -p "$cache"
   local unfinished
   unfinished=$(mktemp -d "$cache/unfinished.XXXXXX")
-  echo "Fetching Apache Kafka's jars into $jars." >&2
-  if ! mvn --quiet --batch-mode --strict-checksums -f "$here/pom.xml" dependency:copy-dependencies \
+  echo "Fetching Apache Kafka's jars ($profile) into $folder." >&2
+  if ! mvn --quiet --batch-mode --strict-checksums -f "$here/pom.xml" -P "$profile" dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$unfinished" >"$cache/maven.log" 2>&1 </dev/null; then
     rm -rf "$unfinished"
     fail "Maven could not fetch the jars that $here/pom.xml names, see $cache/maven.log: $(sed -n 's/.*\[ERROR\] //p' "$cache/maven.log" | head -1)"
   fi
-  mv "$unfinished" "$jars" 2>/dev/null || rm -rf "$unfinished" # another run was quicker
+  mv "$unfinished" "$folder" 2>/dev/null || rm -rf "$unfinished" # another run was quicker
 }
 
 prepare() {
   need_java
-  need_jars
+  need_jars broker "$jars"
 }
 
 # --- One broker -------------------------------------------------------------------------------------------------------
@@ -272,8 +279,24 @@ tool() {
     -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$class" "${@:2}"
 }
 
+# --- Kafka Connect ----------------------------------------------------------------------------------------------------
+
+prepare_connect() {
+  need_java
+  need_jars connect "$connect_jars"
+}
+
+connect() {
+  [[ -f ${1:-} ]] || fail "connect needs the file of the worker's settings: kafka.sh connect worker.properties"
+  prepare_connect
+  exec "$java" "-Xmx${KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$connect_jars/*" \
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=warn org.apache.kafka.connect.cli.ConnectStandalone "$1"
+}
+
 case ${1:-} in
   tool) tool "${@:2}" ;;
   prepare | start | stop | status | clean | run) "$1" ;;
-  *) sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+  prepare-connect) prepare_connect ;;
+  connect) connect "${2:-}" ;;
+  *) sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

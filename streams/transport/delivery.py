@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from streams.tracing import OFF, OFFSET, Traces
+
 log = logging.getLogger(__name__)
 
 Header = tuple[str, bytes | None]
@@ -63,7 +65,7 @@ class DeliveryError(KafkaError):  # type: ignore[misc]
         self.delivered = delivered
 
 
-async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str, int], Delivered]:
+async def deliver(producer: Any, records: Iterable[Outgoing], traces: Traces = OFF) -> dict[tuple[str, int], Delivered]:
     """Write records, in order within each partition, and wait until the brokers hold them all.
 
     `producer` is an `AIOKafkaProducer`. Batches are built here: 7 µs for a record of 300 bytes against 20 µs for
@@ -77,7 +79,7 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
     for record in records:
         grouped[record.topic, record.partition].append(record)
     delivery = _Delivery(producer)
-    deliveries = (delivery.to(*where, group) for where, group in grouped.items())
+    deliveries = (_traced(delivery, traces, *where, group) for where, group in grouped.items())
     results = dict(zip(grouped, await asyncio.gather(*deliveries, return_exceptions=True), strict=True))
     delivery.tell_refused()
     delivered = {where: result for where, result in results.items() if isinstance(result, Delivered)}
@@ -87,6 +89,15 @@ async def deliver(producer: Any, records: Iterable[Outgoing]) -> dict[tuple[str,
         if isinstance(result, BaseException):
             raise result
     return delivered
+
+
+async def _traced(
+    delivery: _Delivery, traces: Traces, topic: str, partition: int, records: Sequence[Outgoing]
+) -> Delivered:
+    with traces.sending(topic, partition, records) as span:
+        delivered = await delivery.to(topic, partition, records)
+        span.set(OFFSET, delivered.first)
+        return delivered
 
 
 class _Delivery:

@@ -131,7 +131,7 @@ def test_what_is_imported_is_declared(package: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
     declared = {re.split(r"[\[<>=]", requirement)[0] for requirement in [*project["dependencies"], *extras]}
-    module_of = {"faust-streaming": "faust", "mode-streaming": "mode"}
+    module_of = {"faust-streaming": "faust", "mode-streaming": "mode", "opentelemetry-sdk": "opentelemetry"}
     provided = {module_of.get(distribution, distribution.replace("-", "_")) for distribution in declared}
     provided.add("pydantic_core")  # pydantic pins it to the release, and gives out its types as its own
     wrong = [

@@ -1,7 +1,7 @@
 {{/* What the schema cannot say, in words. Included by the workload, which is always rendered. */}}
 {{- define "stillwatch.checks" -}}
 {{- range list "image" "kafka" "topics" "settings" "baseline" "accountHashKeySecret" "storage" "resources" "probes"
-  "podDisruptionBudget" "topologySpread" "podSecurityContext" "jobs" "service" "serviceAccount" "networkPolicy" "monitoring" "autoscaling" "strimzi" "replay" "canary" -}}
+  "podDisruptionBudget" "topologySpread" "podSecurityContext" "jobs" "service" "serviceAccount" "networkPolicy" "monitoring" "traces" "autoscaling" "strimzi" "replay" "canary" -}}
 {{- if not (hasKey $.Values .) -}}
 {{- fail (printf "\n\n%s is missing among the values: --reuse-values leaves out what is new in this chart. Upgrade with --reset-then-reuse-values instead\n" .) -}}
 {{- end -}}
@@ -59,6 +59,9 @@
 {{- if and .enabled (not .kafkaPeers) (not .kafkaAnywhere) -}}
 {{- fail "\n\nnetworkPolicy.kafkaPeers is needed: where the brokers are, as peers of a NetworkPolicy, such as\n  [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kafka}}}]   or   [{ipBlock: {cidr: 10.1.2.0/24}}]\nOr set networkPolicy.kafkaAnywhere=true, and pods may reach any address on Kafka's ports\n" -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.traces.endpoint .Values.networkPolicy.enabled (not .Values.networkPolicy.collectorPeers) (not .Values.networkPolicy.collectorAnywhere) -}}
+{{- fail (printf "\n\ntraces.endpoint needs networkPolicy.collectorPeers: where the collector is, as peers of a NetworkPolicy, such as\n  [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: observability}}}]\nOr set networkPolicy.collectorAnywhere=true, and pods may reach any address on its port, %s\n" (include "stillwatch.collectorPort" .)) -}}
 {{- end -}}
 {{- $grace := include "stillwatch.setting" (list . "shutdown_grace_seconds" 30) | float64 -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) (addf $grace 15) -}}

@@ -323,6 +323,24 @@ data:
 {{- keys $ports | sortAlpha | join "," -}}
 {{- end -}}
 
+{{/* Port of the collector: the one of its address, else its protocol's. */}}
+{{- define "stillwatch.collectorPort" -}}
+{{- $address := urlParse .Values.traces.endpoint -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $address.host) | default (ternary "443" "80" (eq $address.scheme "https")) -}}
+{{- end -}}
+
+{{/* Environment of traces. No name may come twice, so what extraEnv says is left to it. */}}
+{{- define "stillwatch.tracesEnv" -}}
+- name: STILLWATCH_OTLP_ENDPOINT
+  value: {{ .Values.traces.endpoint | quote }}
+{{- $given := list -}}
+{{- range .Values.extraEnv }}{{- $given = append $given .name -}}{{- end }}
+{{- if not (has "OTEL_SERVICE_NAME" $given) }}
+- name: OTEL_SERVICE_NAME
+  value: {{ include "stillwatch.fullname" . | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "stillwatch.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (ternary (include "stillwatch.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}

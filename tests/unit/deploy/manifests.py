@@ -130,6 +130,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "replay": {"enabled": True, "since": "2026-01-05", "until": "2026-01-07T00:00:00Z", "claim": "replays"},
     "canary": {"enabled": True, "username": "bird", "passwordSecret": {"name": "bird"}},
+    "traces": {"endpoint": "https://otel-collector.observability:4318"},
     "baseline": {"content": "{}"},
     "settings": {
         "canary_prefix": "canary-7e2a9b-",
@@ -155,13 +156,19 @@ EVERYTHING: dict[str, Any] = {
             }
         }
     },
-    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+    "extraEnv": [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {"name": "OTEL_SERVICE_NAME", "value": "detection"},
+    ],
     "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     "storage": {"annotations": {"example.com/backup": "false"}},
     "service": {"annotations": {"example.com/owner": "detection"}},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
-    "networkPolicy": {"kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}]},
+    "networkPolicy": {
+        "kafkaPeers": [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "my-cluster"}}}],
+        "collectorPeers": [{"podSelector": {"matchLabels": {"app": "otel-collector"}}}],
+    },
 }
 
 RENDERINGS: dict[str, tuple[dict[str, Any], str | None]] = {

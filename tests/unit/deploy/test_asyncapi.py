@@ -14,6 +14,7 @@ from schemas.publish import published
 from streams.asyncapi import ASYNCAPI, FILE, page
 from streams.settings import load_settings
 from streams.topics import TopicNames, topic_specs
+from streams.tracing import TRACEPARENT
 from tests.unit.deploy.manifests import tools
 
 DOCUMENT: dict[str, Any] = orjson.loads(FILE.read_bytes())
@@ -77,7 +78,7 @@ def test_examples_are_valid(name: str) -> None:
 
 def test_headers_are_those_that_records_have() -> None:
     alert = as_test(decode_alert(published()["alert.example.json"]))
-    assert set(headers_of("alert")) == {name for name, _ in cloudevents_headers(alert)}
+    assert set(headers_of("alert")) == {name for name, _ in cloudevents_headers(alert)} | {TRACEPARENT}
     refused = dead_letter_headers(DeadLetterReason.CLOCK, "", topic="t", partition=0, offset=0)
     assert set(headers_of("refused")) == set(headers_of("redacted")) == {name for name, _ in refused}
 

@@ -137,6 +137,56 @@ def test_what_a_pod_talks_to_is_named() -> None:
     assert ingress["from"] != []
 
 
+COLLECTOR = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}}}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://otel.observability:4318", 4318),
+        ("https://otel.example/tenant", 443),
+        ("http://otel", 80),
+        ("http://[fd00::7]:4318", 4318),
+        ("http://[fd00::7]", 80),
+    ],
+)
+def test_with_traces_workers_may_reach_the_collector_and_nobody_else(endpoint: str, port: int) -> None:
+    values = {
+        "traces": {"endpoint": endpoint},
+        "networkPolicy": {"kafkaAnywhere": True, "collectorPeers": COLLECTOR},
+    }
+    objects = render(values)
+    policy = one(objects, "NetworkPolicy", "sw-stillwatch")["spec"]["egress"]
+    assert policy[2:] == [{"ports": [{"port": port, "protocol": "TCP"}], "to": COLLECTOR}]
+    topics = one(objects, "NetworkPolicy", "sw-stillwatch-topics")["spec"]["egress"]
+    assert len(topics) == 2
+
+
+def test_traces_are_off_until_asked_for_and_then_the_workers() -> None:
+    def variables(values: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+        jobs = {
+            "canary": {"enabled": True},
+            "settings": {"canary_prefix": "canary-7e2a9b-"},
+            "networkPolicy": {"kafkaAnywhere": True, "collectorAnywhere": True},
+        }
+        entries = {name: spec["containers"][0]["env"] for name, spec in pod_specs(render(REPLAY | jobs | values))}
+        return {
+            name: [(entry["name"], entry["value"]) for entry in env if entry["name"] in wanted]
+            for name, env in entries.items()
+        }
+
+    wanted = ("STILLWATCH_OTLP_ENDPOINT", "OTEL_SERVICE_NAME")
+    assert not any(variables({}).values())
+    traces = {"traces": {"endpoint": "http://otel:4318"}}
+    endpoint = (wanted[0], "http://otel:4318")
+    found = variables(traces)
+    assert found.pop("StatefulSet sw-stillwatch") == [endpoint, (wanted[1], "sw-stillwatch")]
+    assert len(found) >= 2
+    assert not any(found.values())
+    theirs = {"extraEnv": [{"name": "OTEL_SERVICE_NAME", "value": "theirs"}]}
+    assert sorted(variables(traces | theirs)["StatefulSet sw-stillwatch"]) == sorted([endpoint, (wanted[1], "theirs")])
+
+
 @pytest.mark.parametrize("values", [SCRAM, MUTUAL_TLS], ids=["SCRAM", "mutual TLS"])
 def test_the_files_that_settings_name_are_mounted(values: dict[str, Any]) -> None:
     objects = render(values | REPLAY)
@@ -489,6 +539,11 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"networkPolicy": {}},
         ("networkPolicy.kafkaPeers is needed", "networkPolicy.kafkaAnywhere=true"),
     ),
+    "a collector nowhere": (
+        {"traces": {"endpoint": "https://otel"}},
+        ("networkPolicy.collectorPeers", "networkPolicy.collectorAnywhere=true", "port, 443"),
+    ),
+    "a collector that is none": ({"traces": {"endpoint": "otel:4318"}}, ("/traces/endpoint",)),
     "none at rest": ({"autoscaling": {"minReplicas": 0}}, ("/autoscaling/minReplicas", "got 0, want 1")),
     "another user without a password": (
         SCRAM | {"replay": {"username": "reader"}},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams.logs import MAX_FIELD_CHARACTERS, AccountNames, configure, escape_controls
+from streams.logs import MAX_FIELD_CHARACTERS, AccountNames, OnceInAWhile, configure, escape_controls
 from streams.settings import load_settings
 
 PROMPT = "please copy the whole model"
@@ -107,3 +107,17 @@ def test_a_library_says_the_same_once_in_a_while_and_how_often_it_would_have() -
     later.created += 3600
     library.handle(later)
     assert json.loads(stream.getvalue().splitlines()[-1])["left_out"] == 99
+
+
+def test_a_library_may_say_the_same_thing_less_often_than_others() -> None:
+    often = OnceInAWhile(10.0, {"opentelemetry": 300.0})
+
+    def is_said(logger: str, at: float) -> bool:
+        record = logging.LogRecord(logger, logging.WARNING, "file", 1, "away: %s", ("x",), None)
+        record.created = at
+        return often.filter(record)
+
+    times = (1000.0, 1005.0, 1011.0, 1299.0, 1301.0)
+    assert [is_said("aiokafka.conn", at) for at in times] == [True, False, True, True, False]
+    assert [is_said("opentelemetry.exporter", at) for at in times] == [True, False, False, False, True]
+    assert all(is_said("streams.worker", at) for at in times)
