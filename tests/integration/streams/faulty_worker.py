@@ -1,12 +1,15 @@
-"""A worker with a fault: its engine cannot take a request whose id is `boom`."""
+"""A worker with faults: its engine cannot take a request whose id is `boom`, and is slow with one whose id is `slow`."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from streams.worker import main  # first: it names the folder where the engine's kernels stay compiled
 
 from detectors.engine import Engine  # isort: skip
+
+SLOW_SECONDS = 0.5
 
 sound = Engine.apply
 
@@ -16,6 +19,8 @@ def apply(engine: Engine, partition: int, batch: Any) -> Any:
     for account, identifier in zip(batch.accounts, batch.ids, strict=True):
         if identifier == "boom":
             raise RuntimeError(f"a fault that quotes {account}")
+        if identifier == "slow":
+            time.sleep(SLOW_SECONDS)
     return alerts
 
 

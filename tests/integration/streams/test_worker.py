@@ -29,6 +29,8 @@ from tests.integration.streams.running import (
 )
 
 PARTITIONS = 4
+SLOW = 12
+FAULTY = ("-m", "tests.integration.streams.faulty_worker")
 NOW = int(time.time() * 1000)
 
 
@@ -66,10 +68,11 @@ async def test_metrics_tell_how_far_a_worker_is_and_what_it_holds(
     kafka: str, topics: TopicNames, topic_prefix: str, start: Start
 ) -> None:
     events = simulate(seed=3, days=4, organic=6, planted=2).events
+    # Some that take their time, so that there is a lag to see however late we look.
+    events = [{**events[0], "id": "slow"} for _ in range(SLOW)] + events
     await send(kafka, topics.requests, [Request(e["account"].encode(), orjson.dumps(e)) for e in events])
-    worker = start(store="rocksdict", max_batch_records=1)
-    worker.wait_ready()
-    wait_until(lambda: worker.metric("stillwatch_lag_seconds") > 0, 30, worker)
+    worker = start(FAULTY, store="rocksdict", max_batch_records=1)
+    wait_until(lambda: worker.metric("stillwatch_lag_seconds") > 0, 120, worker)
     assert worker.metric("stillwatch_lag") > 0
     await wait_done(kafka, topic_prefix, topics.requests, 90, worker)
     wait_until(lambda: worker.metric("stillwatch_surprise_ratio_sum") > 0, 10, worker)
@@ -212,7 +215,7 @@ async def test_a_record_that_breaks_the_scoring_stops_nobody_else(
     sent = requests_of(accounts=10, each=40)
     sent[171] = request("acct-1", NOW, id="boom")
     await send(kafka, topics.requests, sent)
-    worker = start(command=("-m", "tests.integration.streams.faulty_worker"), max_batch_records=100)
+    worker = start(FAULTY, max_batch_records=100)
     await wait_done(kafka, topic_prefix, topics.requests, 60, worker)
     assert worker.stop() == 0
     (dead,) = await read(kafka, topics.dead_letters)
