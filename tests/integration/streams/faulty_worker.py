@@ -1,4 +1,4 @@
-"""A worker with faults: its engine cannot take a request whose id is `boom`, and is slow with one whose id is `slow`."""
+"""A worker with faults: its engine cannot take a request called `boom`, and is slow with one called `slow`."""
 
 from __future__ import annotations
 
