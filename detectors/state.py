@@ -55,7 +55,7 @@ class EncoderChangedError(StateError):
 
 
 class LayoutUnknownError(StateError):
-    """The state is of a layout that this version does not know: a newer version's."""
+    """The state is of a layout that this version does not know: mostly a newer version's."""
 
 
 class Header(NamedTuple):
@@ -164,7 +164,7 @@ def unpack(envelope: bytes, encoder_hash: str, room: memoryview) -> bool:
     if layout is None:
         raise LayoutUnknownError("state of another layout")
     if header.size != layout.itemsize:
-        raise StateError("state of another layout")
+        raise StateError("state of another length than its layout has")
     if header.encoder != _encoder(encoder_hash):
         raise EncoderChangedError("state made with another encoder")
     payload = memoryview(envelope)[_OVERHEAD:]

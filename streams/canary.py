@@ -20,6 +20,7 @@ import orjson
 
 from detectors.baseline import Baseline
 from schemas.alert import Activity, Alert, decode_alert
+from schemas.durations import HOUR_MS
 from streams.detection import read_baseline, text_model
 from streams.forget import Order, forget
 from streams.sending import Sender, make_producer
@@ -76,7 +77,7 @@ def events_of(account: str, baseline: Baseline, now_ms: int) -> list[Event]:
     do with each other.
     """
     rng = Random(account)  # noqa: S311 - made-up traffic
-    gap = SPAN_HOURS * 3_600_000 / REQUESTS
+    gap = SPAN_HOURS * HOUR_MS / REQUESTS
     times = sorted(int(now_ms - (number + JITTER * rng.random()) * gap) for number in range(REQUESTS))
     contents = _prompts(rng) if baseline.encoder.model == text_model().name else _embeddings(account, baseline)
     return [

@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from contextvars import ContextVar
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
@@ -63,7 +64,20 @@ MAX_LOOKED_THROUGH: Final = 1000
 MAX_STEPS: Final = 50
 """Steps of a batch that become spans. One that is scored record by record, after a failure, has thousands."""
 
+_STEPS: Final[ContextVar[Iterator[int] | None]] = ContextVar("steps", default=None)
+"""Steps so far of the batch or checkpoint that is open: one may run while another waits for the brokers."""
+
 _W3C: Final = TraceContextTextMapPropagator()
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Count steps from here on anew, and go on with the count from before at the end."""
+    token = _STEPS.set(count())
+    try:
+        yield
+    finally:
+        _STEPS.reset(token)
 
 
 class Recorded(Span):
@@ -91,7 +105,6 @@ class OpenTelemetry(Traces):
 
     def __init__(self, settings: Settings) -> None:
         self._group = settings.group_id
-        self._steps = 0
         # `shutdown_on_exit` would wait for a collector that is away, half a minute and after everything else.
         self._provider = TracerProvider(resource=_resource(settings), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint + TRACES_PATH)))
@@ -119,20 +132,19 @@ class OpenTelemetry(Traces):
     @contextmanager
     def batch(self, topic: str, partition: int, first: int, records: int) -> Iterator[Span]:
         """`process TOPIC`, the root of a trace."""
-        self._steps = 0
         attributes = _messaging("process", "process", topic, partition) | {
             "messaging.consumer.group.name": self._group,
             "messaging.batch.message_count": records,
             OFFSET: first,
         }
-        with self._span(f"process {topic}", SpanKind.CONSUMER, attributes) as span:
+        with self._span(f"process {topic}", SpanKind.CONSUMER, attributes) as span, _bounded():
             yield span
 
     @contextmanager
     def step(self, name: str) -> Iterator[Span]:
-        """A child of what is open, for as many steps as a batch may have."""
-        self._steps += 1
-        if self._steps > MAX_STEPS:
+        """A child of what is open, for as many steps as a batch or a checkpoint may have."""
+        steps = _STEPS.get()
+        if steps is not None and next(steps) >= MAX_STEPS:
             yield Span()
             return
         with self._span(name) as span:
@@ -159,8 +171,8 @@ class OpenTelemetry(Traces):
     @contextmanager
     def checkpoint(self, partitions: Iterable[int]) -> Iterator[Span]:
         """`checkpoint`: a trace of its own, or a part of the batch that cannot go on without."""
-        self._steps = 0
-        with self._span("checkpoint", attributes={"stillwatch.partitions": len(list(partitions))}) as span:
+        attributes: dict[str, str | int] = {"stillwatch.partitions": len(list(partitions))}
+        with self._span("checkpoint", attributes=attributes) as span, _bounded():
             yield span
 
     @contextmanager

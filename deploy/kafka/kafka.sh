@@ -27,9 +27,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/stillwatch/kafka
 port=${KAFKA_PORT:-9092}
 controller_port=${KAFKA_CONTROLLER_PORT:-$((port + 1))}
 folder=${KAFKA_FOLDER:-$cache/$port}
-version=$(cksum <"$here/pom.xml" | cut -d' ' -f1)
-jars=$cache/jars-$version
-connect_jars=$cache/connect-$version
+pom=$(cksum <"$here/pom.xml" | cut -d' ' -f1)
+jars=$cache/jars-$pom
+connect_jars=$cache/connect-$pom
 java=
 launched=
 
@@ -100,19 +100,19 @@ need_maven() {
 # The jars of a profile of pom.xml in a folder. Copied beside the final place and moved there, so that a run that is cut
 # short leaves no half a Kafka behind.
 need_jars() {
-  local profile=$1 folder=$2
-  if [[ -d $folder ]]; then return; fi
+  local profile=$1 into=$2
+  if [[ -d $into ]]; then return; fi
   need_maven
   mkdir -p "$cache"
   local unfinished
   unfinished=$(mktemp -d "$cache/unfinished.XXXXXX")
-  echo "Fetching Apache Kafka's jars ($profile) into $folder." >&2
+  echo "Fetching Apache Kafka's jars ($profile) into $into." >&2
   if ! mvn --quiet --batch-mode --strict-checksums -f "$here/pom.xml" -P "$profile" dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$unfinished" >"$cache/maven.log" 2>&1 </dev/null; then
     rm -rf "$unfinished"
     fail "Maven could not fetch the jars that $here/pom.xml names, see $cache/maven.log: $(sed -n 's/.*\[ERROR\] //p' "$cache/maven.log" | head -1)"
   fi
-  mv "$unfinished" "$folder" 2>/dev/null || rm -rf "$unfinished" # another run was quicker
+  mv "$unfinished" "$into" 2>/dev/null || rm -rf "$unfinished" # another run was quicker
 }
 
 prepare() {

@@ -13,7 +13,7 @@ from streams.exit_codes import ExitCode
 from streams.settings import Settings, SettingsError
 
 ANSWER_SECONDS = 5
-"""Kubernetes' and Docker's probes give up about then too."""
+"""Less than the ten that the image's HEALTHCHECK takes, so that the reason is still told."""
 
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the worker's choice, which we replace
 """Where to ask a worker that listens on every address."""

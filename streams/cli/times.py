@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import typer
 
+from schemas.durations import DAY_MS, HOUR_MS
+
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_SPAN_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SPAN_MS = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
 
 HELP = "'2026-01-31', '2026-01-31T08:00Z', epoch milliseconds, or '90m', '6h', '2d' ago. UTC when no zone is given."
 

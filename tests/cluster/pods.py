@@ -47,8 +47,9 @@ def release_of(cluster: Cluster, brokers: str) -> Iterator[Release]:
     try:
         yield release
     finally:
-        for pod in cluster.get("pods", of=namespace):  # a test that passed has uninstalled it
-            name = pod["metadata"]["name"]
+        # A test that passed has uninstalled it; pods of Jobs and of `helm test` that went well are not worth a look.
+        left = [pod for pod in cluster.get("pods", of=namespace) if pod["status"].get("phase") != "Succeeded"]
+        for name in (pod["metadata"]["name"] for pod in left):
             print(cluster.kubectl("describe", "pod", name, of=namespace).out)
             print(cluster.kubectl("logs", name, "--tail=100", "--ignore-errors", of=namespace).out)
         cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")

@@ -41,8 +41,8 @@ FORCE = ("--force-conflicts",)
 METRICS_PORT = 9464
 RULES = CHART / "files" / "rules.yaml"
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
-COUNTED = re.compile(r'sum by \(namespace, job\) \(increase\((\w+)\{job=~"\.\*"(?:, )?(.*)\}\[\w+\]\)\) > 0')
-"""What an alarm says that fires as soon as a counter rises: the counter, and labels."""
+COUNTED = re.compile(r'or increase\((\w+)\{job=~"\.\*"(?:, )?([^}]*)\}\[\w+\]\)\) > \(?0\)?$')
+"""How an alarm ends that fires as soon as a counter rises: the counter, and labels."""
 
 Object = dict[str, Any]
 
@@ -82,13 +82,14 @@ class Release:
         text = self._helm("template", self.name, CHART, *self._set(values)).out
         return [each for each in yaml.safe_load_all(text) if each]
 
-    def now(self) -> str:
-        """This moment, as the window of a replay has it."""
-        return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-
     def pods(self) -> list[Object]:
         """Pods of the workers."""
         return self.cluster.get("pods", of=self.namespace, labels=WORKERS)
+
+    def claims(self) -> dict[str, Object]:
+        """Claims of volumes by their names, without those that are about to go."""
+        claims = self.cluster.get("persistentvolumeclaims", of=self.namespace)
+        return {claim["metadata"]["name"]: claim for claim in claims if not is_stopping(claim)}
 
     def identities(self) -> set[str]:
         """Identities of the workers that are not about to stop: a pod that replaces one of its name has another."""
@@ -113,11 +114,7 @@ class Release:
 
     def alarms(self) -> set[str]:
         """Alarms of the chart that fire at once when something has happened, and it has since the workers started."""
-        rules = yaml.safe_load(RULES.read_text())["groups"]
-        counted = {rule["alert"]: COUNTED.fullmatch(rule["expr"]) for group in rules for rule in group["rules"]}
-        named = {alert: f"{found[1]}{{{found[2]}}}" for alert, found in counted.items() if found}
-        assert "StillwatchStatesUnreadable" in named, "the rules are written in another way"
-        return {alert for alert, counter in named.items() if self.metric(counter) > 0}
+        return {alert for alert, counter in counted_by_alarms().items() if self.metric(counter) > 0}
 
     def evict(self, pod: str) -> None:
         """Ask for a pod's eviction, as a drain does. Raises `CommandError` when the budget refuses it."""
@@ -140,6 +137,18 @@ class Release:
         here = ("networkPolicy.kafkaAnywhere=true", "image.pullPolicy=Never")  # nodes have the image, or run nothing
         given = [f"kafka.brokers={self.brokers}", *here, *values]
         return [word for each in given for word in (("--set", each) if "=" in each else ("--values", each))]
+
+
+def now() -> str:
+    """This moment, as the window of a replay has it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def counted_by_alarms() -> dict[str, str]:
+    """The counter, with labels, of each alarm of the chart that fires as soon as it rises."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    found = {rule["alert"]: COUNTED.search(rule["expr"]) for rule in rules}
+    return {alert: f"{of[1]}{{{of[2]}}}" for alert, of in found.items() if of}
 
 
 def is_ready(pod: Object) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, CommandError
 from tests.cluster.fake_nodes import FakeNodes
-from tests.cluster.release import EVERYTHING, PROFILES, Release, is_stopping, pods_of
+from tests.cluster.release import EVERYTHING, PROFILES, Release, pods_of
 from tests.cluster.runbooks import Runbooks
 
 pytestmark = pytest.mark.cluster
@@ -207,6 +207,16 @@ def test_workers_are_stopped_and_started_by_helm(release: Release, runbooks: Run
 
 
 @pytest.mark.usefixtures("nodes")
+def test_the_topics_can_be_looked_at_when_no_worker_runs(release: Release, runbooks: Runbooks) -> None:
+    release.install(PROFILES["standard"])
+    runbooks.run("StillwatchDown", without=("logs", "delete job,networkpolicy,configmap"))
+    (job,) = release.cluster.get("jobs", of=release.namespace)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:2] == ["topics", "check"]
+    runbooks.run("StillwatchDown", without=("logs",))  # once more, over the one that is there
+    assert release.cluster.get("jobs", of=release.namespace) == []
+
+
 def test_what_kubectl_scales_helm_undoes_or_is_refused_for(release: Release, runbooks: Runbooks) -> None:
     release.install(PROFILES["standard"])
     release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=0", of=release.namespace)
@@ -244,21 +254,13 @@ def test_turning_autoscaling_on_takes_no_worker_away(release: Release, runbooks:
 @pytest.mark.usefixtures("nodes")
 def test_the_size_of_volumes_changes_worker_by_worker(release: Release, runbooks: Runbooks) -> None:
     release.install(PROFILES["standard"])
-    pods, claims = release.identities(), claims_of(release)
+    pods, claims = release.identities(), release.claims()
     with pytest.raises(CommandError, match=r"immutable|updates to statefulset spec"):
         release.upgrade("storage.size=8Gi")
     runbooks.run("Change the volume size")
     assert len(release.identities() & pods) == len(release.pods()) - 1, "one worker was made anew, and no other"
-    after = claims_of(release)
-    assert {name for name in claims if after[name] != claims[name]} == {"data-stillwatch-0"}
-    assert after["data-stillwatch-0"].endswith(" 8Gi")
-
-
-def claims_of(release: Release) -> dict[str, str]:
-    """Identity and size of each claim that is not about to go."""
-    claims = release.cluster.get("persistentvolumeclaims", of=release.namespace)
-    return {
-        claim["metadata"]["name"]: f"{claim['metadata']['uid']} {claim['spec']['resources']['requests']['storage']}"
-        for claim in claims
-        if not is_stopping(claim)
+    after = release.claims()
+    assert {name for name in claims if after[name]["metadata"]["uid"] != claims[name]["metadata"]["uid"]} == {
+        "data-stillwatch-0"
     }
+    assert after["data-stillwatch-0"]["spec"]["resources"]["requests"]["storage"] == "8Gi"

@@ -14,6 +14,7 @@ from tests.cluster.cluster import Cluster, CommandError
 from tests.cluster.node import Node
 from tests.cluster.pods import MOVE_SECONDS, all_ready, stream_of
 from tests.cluster.release import Release
+from tests.cluster.runbooks import Runbooks
 from tests.cluster.scaler import start_keda
 from tests.cluster.stream import DONE_SECONDS
 from tests.cluster.tools import MissingError, built_keda
@@ -58,18 +59,23 @@ def keda(cluster: Cluster) -> None:
         pytest.skip(str(error))
 
 
+@pytest.fixture
+def runbooks(release: Release, tmp_path: Path) -> Runbooks:
+    return Runbooks(release.cluster, release.namespace, tmp_path / "runbooks", release.brokers)
+
+
 async def test_a_backlog_adds_workers_and_its_end_takes_them_away(
-    release: Release, broker: Broker, nodes: dict[str, Node], tmp_path: Path
+    release: Release, runbooks: Runbooks, broker: Broker, nodes: dict[str, Node], tmp_path: Path
 ) -> None:
     """None that was taken away is called back for what waits on its partitions until others have them."""
     stream = await asyncio.to_thread(stream_of, release, broker.bootstrap, *SCALING)
     await asyncio.to_thread(all_ready, release, 1)
-    await asyncio.to_thread(stop_all, release)
+    await asyncio.to_thread(stop_all, release, runbooks)
     async with Feed(stream.kafka, stream.names.requests, stream.oracle) as feed:
         await feed.until(BACKLOG)
         # No worker may start and work it off before the number has been decided.
         await asyncio.to_thread(cordon, release.cluster, "cordon", *nodes)
-        await asyncio.to_thread(go_on, release)
+        await asyncio.to_thread(go_on, runbooks)
         assert await asyncio.to_thread(numbers_until, release, 3) == [0, 1, 3]
         await asyncio.to_thread(cordon, release.cluster, "uncordon", *nodes)
         await asyncio.to_thread(all_ready, release, 3)
@@ -94,11 +100,13 @@ async def trickle(feed: Feed, records: int) -> None:
         await feed.until(share)
 
 
-def test_turning_autoscaling_on_and_off_takes_no_worker_away(release: Release, broker: Broker) -> None:
+def test_turning_autoscaling_on_and_off_takes_no_worker_away(
+    release: Release, runbooks: Runbooks, broker: Broker
+) -> None:
     stream_of(release, broker.bootstrap, "replicas=2")
-    turn_on(release)
+    turn_on(release, runbooks)
     before = release.identities()
-    release.upgrade("autoscaling.enabled=false", "replicas=3", force=True)
+    runbooks.run("Turn autoscaling off")
     release.cluster.until("the autoscaler is gone", lambda: not autoscalers(release))
     assert number(release) == 3
     assert release.identities() == before
@@ -110,15 +118,17 @@ def test_turning_autoscaling_on_and_off_takes_no_worker_away(release: Release, b
     release.uninstall()
 
 
-def test_rolling_back_over_the_change_that_turned_autoscaling_on(release: Release, broker: Broker) -> None:
+def test_rolling_back_over_the_change_that_turned_autoscaling_on(
+    release: Release, runbooks: Runbooks, broker: Broker
+) -> None:
     """Conflicts have to be forced at once: after an attempt that was refused Helm forgets what it would delete."""
     stream_of(release, broker.bootstrap, "replicas=2")
-    turn_on(release)
+    turn_on(release, runbooks)
     release.roll_back(1, force=True)
     release.cluster.until("the autoscaler is gone", lambda: not autoscalers(release))
     assert len(release.ready()) == 2
 
-    turn_on(release)
+    turn_on(release, runbooks)
     with pytest.raises(CommandError, match="conflict with"):
         release.roll_back(1)
     release.roll_back(1, force=True)
@@ -128,23 +138,22 @@ def test_rolling_back_over_the_change_that_turned_autoscaling_on(release: Releas
     release.uninstall()
 
 
-def turn_on(release: Release) -> None:
-    """As the runbook has it, from two workers to three."""
+def turn_on(release: Release, runbooks: Runbooks) -> None:
+    """From two workers to three."""
     before = release.identities()
-    release.cluster.kubectl("scale", "statefulset/stillwatch", "--replicas=3", of=release.namespace)
-    release.upgrade("autoscaling.enabled=true", "autoscaling.minReplicas=2")
+    runbooks.run("Turn autoscaling on")
     release.cluster.until("the autoscaler knows the lag", lambda: knows_the_lag(release))
     all_ready(release, 3)
     assert before < release.identities()
 
 
-def test_without_the_lag_the_number_stays(release: Release, broker: Broker) -> None:
+def test_without_the_lag_the_number_stays(release: Release, runbooks: Runbooks, broker: Broker) -> None:
     """Brokers that are away for longer than it takes to go down to one worker."""
     seconds = 45
     stream_of(release, broker.bootstrap, *SCALING, f"autoscaling.scaleDownStabilizationSeconds={seconds}")
     annotate(release, f"{PAUSED}=2")
     all_ready(release, 2)
-    go_on(release)
+    go_on(runbooks)
     release.cluster.until("the autoscaler knows the lag", lambda: knows_the_lag(release))
     broker.stop()
     try:
@@ -157,15 +166,13 @@ def test_without_the_lag_the_number_stays(release: Release, broker: Broker) -> N
     release.uninstall()
 
 
-def stop_all(release: Release) -> None:
-    """As the runbook has it for autoscaling."""
-    annotate(release, f"{PAUSED}=0")
+def stop_all(release: Release, runbooks: Runbooks) -> None:
+    runbooks.run("Stop all workers", block=1, only=f"{PAUSED}=0")
     all_ready(release, 0)
 
 
-def go_on(release: Release) -> None:
-    """As the runbook has it for autoscaling."""
-    annotate(release, f"{PAUSED}-")
+def go_on(runbooks: Runbooks) -> None:
+    runbooks.run("Stop all workers", block=1, only=f"{PAUSED}-")
 
 
 def annotate(release: Release, annotation: str) -> None:

@@ -12,7 +12,7 @@ from schemas.alert import decode_alert
 from tests.cluster.cluster import CommandError
 from tests.cluster.node import Node
 from tests.cluster.pods import MOVE_SECONDS, all_ready, restarts, stream_of
-from tests.cluster.release import Release
+from tests.cluster.release import Release, now
 from tests.cluster.runbooks import Runbooks
 from tests.cluster.stream import Stream
 from tests.integration.broker import Broker
@@ -91,7 +91,7 @@ async def test_a_replay_job_of_several_pods_finds_what_the_workers_found(stream:
     found = await stream.sent()
     release, kubectl = stream.release, stream.release.cluster.kubectl
     of_replay = ("replay.pods=3", "replay.closeFindings=false", "replay.resources.requests.cpu=250m")
-    release.upgrade("replay.enabled=true", f"replay.until={release.now()}", *of_replay)
+    release.upgrade("replay.enabled=true", f"replay.until={now()}", *of_replay)
     labels = "app.kubernetes.io/component=replay"
     kubectl("wait", "--for=condition=Complete", "job", "--all", f"--timeout={MOVE_SECONDS}s", of=release.namespace)
     said = kubectl("logs", "--selector", labels, "--tail=-1", of=release.namespace).out.splitlines()

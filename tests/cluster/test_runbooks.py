@@ -19,7 +19,7 @@ from streams.exit_codes import ExitCode
 from tests.cluster.cluster import ADDRESS, Cluster
 from tests.cluster.node import Node
 from tests.cluster.pods import FOR_PODS, MOVE_SECONDS, SECURED_FOR_PODS, all_ready, release_of, restarts
-from tests.cluster.release import ROOT, Object, Release, is_stopping
+from tests.cluster.release import ROOT, Object, Release
 from tests.cluster.runbooks import Runbooks
 from tests.cluster.stream import Stream
 from tests.cluster.tools import IMAGE, NEXT_IMAGE
@@ -131,14 +131,12 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
 
 
 def volumes_of(release: Release) -> dict[str, str]:
-    """Volume of each claim that is not about to go."""
-    claims = release.cluster.get("persistentvolumeclaims", of=release.namespace)
-    staying = [claim for claim in claims if not is_stopping(claim)]
-    return {claim["metadata"]["name"]: claim["spec"].get("volumeName", "") for claim in staying}
+    """Volume of each claim."""
+    return {name: claim["spec"].get("volumeName", "") for name, claim in release.claims().items()}
 
 
 def becomes(release: Release, metric: str, value: float) -> None:
-    """Wait until a metric has a value: workers count a second later."""
+    """Wait until a metric has a value: workers bring it up to date every other second."""
     release.cluster.until(f"{metric} is {value:g}", lambda: release.metric(metric) == value, COUNT_SECONDS)
 
 

@@ -17,6 +17,8 @@ build() {
   local version unfinished=$cache/unfinished-keda
   version=$(go list -m -f '{{.Version}}' "$keda")
   echo "Building KEDA $version: 11 minutes of one core, once." >&2
+  chmod -R u+w "$unfinished" 2>/dev/null || true # of a run that was cut off; Go's modules are read-only
+  rm -rf "$unfinished"
   mkdir -p "$unfinished"
   GOCACHE=$cache/go-build CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false \
     -ldflags "-s -w -X $keda/version.Version=${version#v}" -o "$unfinished/" "$keda"/cmd/{operator,adapter} >&2

@@ -229,7 +229,7 @@ def test_a_payload_has_the_size_of_its_own_layout(publish: Publish, more: int) -
 def test_the_size_in_the_head_is_held_against_the_layout(publish: Publish, size: int) -> None:
     layout = publish(without("header.first_time"))
     head = head_with(ENVELOPE, layout=digest_of(layout), size=size)
-    with pytest.raises(state.StateError, match="another layout"):
+    with pytest.raises(state.StateError, match="another length"):
         state.unseal(resealed(head, packed(bytes(account.DTYPE.itemsize))), ENCODER_HASH)
 
 

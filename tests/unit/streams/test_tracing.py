@@ -193,6 +193,22 @@ def test_a_batch_scored_record_by_record_has_bounded_steps(collector: Collector)
     assert len(collector.spans("score")) == 2 * MAX_STEPS
 
 
+def test_a_checkpoint_inside_a_batch_has_steps_of_its_own(collector: Collector) -> None:
+    traces = traces_to(collector)
+    with traces.batch("requests", 0, 5, 500):
+        for _ in range(MAX_STEPS - 1):
+            with traces.step("score"):
+                pass
+        with traces.checkpoint([0]), traces.step("store"):
+            pass
+        for _ in range(3):
+            with traces.step("score"):
+                pass
+    traces.close(30)
+    assert len(collector.spans("store")) == 1
+    assert len(collector.spans("score")) == MAX_STEPS
+
+
 def test_links_of_what_is_sent_are_bounded(collector: Collector) -> None:
     traces = traces_to(collector)
     records = [Outgoing("dlq", 1, None, b"", [("traceparent", PARENT.encode())])] * (MAX_LINKS + 10)
