@@ -21,6 +21,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- include "stillwatch.checkExtraEnv" . -}}
+{{- range $label := list "severity" "namespace" "service" -}}
+{{- if hasKey ($.Values.monitoring.prometheusRule.extraLabels | default dict) $label -}}
+{{- fail (printf "\n\nmonitoring.prometheusRule.extraLabels: %s is the chart's own, by which alarms and releases are told apart: give other labels\n" $label) -}}
+{{- end -}}
+{{- end -}}
 {{- $security := .Values.kafka.security -}}
 {{- if not .Values.kafka.brokers -}}
 {{- fail "\n\nkafka.brokers is needed: where your Kafka is, as host:port, several separated by commas. For example\n  --set kafka.brokers=kafka-bootstrap.kafka:9092\n" -}}
@@ -99,7 +105,7 @@
 {{- end -}}
 {{- range $kind := list "podMonitor" "serviceMonitor" -}}
 {{- with index $.Values.monitoring $kind -}}
-{{- if and .enabled (not (regexMatch "^([0-9]+ms|[1-9][0-9]?s|1[01][0-9]s|120s|[12]m)$" .interval)) -}}
+{{- if and .enabled (not (regexMatch "^([1-9][0-9]?s|1[01][0-9]s|120s|[12]m)$" .interval)) -}}
 {{- fail (printf "\n\nmonitoring.%s.interval=%s is too long: alarms look at rates over five minutes and more, for which metrics are needed at least every 2m\n" $kind .interval) -}}
 {{- end -}}
 {{- end -}}
@@ -109,21 +115,63 @@
 {{- fail "\n\ncanary.enabled needs a user of its own with strimzi.enabled, as the workers' user may not read alerts: the user strimzi.users.canary, as canary.username and canary.passwordSecret.name with SASL, or canary.certificateSecret.name with TLS\n" -}}
 {{- end -}}
 {{- if .Values.replay.enabled -}}
-{{- $now := dateInZone "2006-01-02T15:04:05Z" now "UTC" -}}
-{{- range $edge := list "since" "until" -}}
-{{- $given := index $.Values.replay $edge -}}
-{{- if regexMatch "^[0-9.]+[smhd]$" $given -}}
-{{- fail (printf "\n\nreplay.%s=%s would be another time for each pod, and for each try of one, as each counts back from its own start. Give the time itself, such as\n  --set replay.%s=$(date -u -d '2 days ago' +%%FT%%TZ)\n" $edge $given $edge) -}}
-{{- end -}}
-{{- end -}}
-{{- if not .Values.replay.until -}}
-{{- fail "\n\nreplay.until is needed: without it each pod, and each try of one, would read to where the topic ends when it starts. For all up to now\n  --set replay.until=$(date -u +%FT%TZ)\n" -}}
-{{- end -}}
-{{- if and (hasSuffix "Z" .Values.replay.until) (gt .Values.replay.until $now) -}}
-{{- fail (printf "\n\nreplay.until=%s is still to come: each pod would read to where the topic ends when it starts. It is %s\n" .Values.replay.until $now) -}}
-{{- end -}}
+{{- include "stillwatch.checkWindow" .Values.replay -}}
 {{- end -}}
 {{- if and .Values.strimzi.enabled (not .Values.strimzi.cluster) -}}
 {{- fail "\n\nstrimzi.enabled needs strimzi.cluster: the name of the Kafka resource\n" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Variables of extraEnv have names of their own: with one that a pod has already, or twice, the API server refuses the
+pod, or the last one wins. */}}
+{{- define "stillwatch.checkExtraEnv" -}}
+{{- $names := list -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch "(?i)^STILLWATCH_" .name -}}
+{{- $setting := trimPrefix "stillwatch_" (lower .name) -}}
+{{- fail (printf "\n\nextraEnv: %s is the chart's own. Set settings.%s, or where there is none of that name the value of the chart that it follows from (kafka, topics, baseline, accountHashKeySecret, metricsPort, traces)\n" .name $setting) -}}
+{{- else if has .name (list "POD_NAME" "POD_NAMESPACE") -}}
+{{- fail (printf "\n\nextraEnv: %s is the chart's own, from which a worker has its name in the group: take another name, and valueFrom.fieldRef for what is in it\n" .name) -}}
+{{- else if has .name $names -}}
+{{- fail (printf "\n\nextraEnv has %s twice: leave one of them\n" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Milliseconds since 1970 of a time as `replay` takes it, that is the same whenever it is read; nothing of others. */}}
+{{- define "stillwatch.milliseconds" -}}
+{{- if regexMatch "^[0-9]{13}$" . -}}
+{{ . }}
+{{- else -}}
+{{- $whole := regexReplaceAll "^([0-9]{4}-[0-9]{2}-[0-9]{2})$" . "${1}T00:00Z" -}}
+{{- $whole = regexReplaceAll "T([0-9]{2}:[0-9]{2})(Z|[-+].*)$" $whole "T${1}:00${2}" -}}
+{{- $time := toDate "2006-01-02T15:04:05Z07:00" $whole -}}
+{{- if not $time.IsZero -}}{{ $time.UnixMilli }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The window of a replay, of its values: it begins and ends at times that do not move, and is over. */}}
+{{- define "stillwatch.checkWindow" -}}
+{{- $replay := . -}}
+{{- if not .until -}}
+{{- fail "\n\nreplay.until is needed: without it each pod, and each try of one, would read to where the topic ends when it starts. For all up to now\n  --set replay.until=$(date -u +%FT%TZ)\n" -}}
+{{- end -}}
+{{- range $edge := list "since" "until" -}}
+{{- $given := index $replay $edge -}}
+{{- $fitting := printf "Give the time itself, such as\n  --set replay.%s=$(date -u -d '2 days ago' +%%FT%%TZ)\n" $edge -}}
+{{- if regexMatch "^[0-9.]+[smhd]$" $given -}}
+{{- fail (printf "\n\nreplay.%s=%s would be another time for each pod, and for each try of one, as each counts back from its own start. %s" $edge $given $fitting) -}}
+{{- else if and $given (not (include "stillwatch.milliseconds" $given)) -}}
+{{- fail (printf "\n\nreplay.%s=%s is no time that a replay takes: a date, a date and time with its zone (Z), or milliseconds (13 digits). %s" $edge $given $fitting) -}}
+{{- end -}}
+{{- end -}}
+{{- $now := now -}}
+{{- $until := include "stillwatch.milliseconds" .until | int64 -}}
+{{- if gt $until $now.UnixMilli -}}
+{{- fail (printf "\n\nreplay.until=%s is still to come: each pod would read to where the topic ends when it starts. It is %s\n" .until (dateInZone "2006-01-02T15:04:05Z" $now "UTC")) -}}
+{{- end -}}
+{{- if and .since (ge (include "stillwatch.milliseconds" .since | int64) $until) -}}
+{{- fail (printf "\n\nreplay.since=%s is not before replay.until=%s: there is nothing between them to replay\n" .since .until) -}}
 {{- end -}}
 {{- end -}}

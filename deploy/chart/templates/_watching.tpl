@@ -41,6 +41,9 @@ though no canary is sent from here. */}}
 {{- $given := get ($root.Values.monitoring.prometheusRule.thresholds | default dict) $name -}}
 {{- if and (eq $name "StillwatchCanaryTooMany") (not $given) -}}
 {{- $hours := 0 -}}
+{{- if and $root.Values.canary.enabled $root.Values.monitoring.prometheusRule.canaryHours -}}
+{{- fail (printf "\n\nmonitoring.prometheusRule.thresholds.StillwatchCanaryTooMany is needed with canaryHours=%v: the longest wait between two canaries does not tell how many are sent a day. Give two more than canary.schedule=%q sends on its busiest day\n" $root.Values.monitoring.prometheusRule.canaryHours $root.Values.canary.schedule) -}}
+{{- end -}}
 {{- if $root.Values.canary.enabled -}}{{- $hours = include "stillwatch.canaryHours" $root | int -}}{{- end -}}
 {{- /* Two more a day than the schedule sends. */ -}}
 {{- if $hours -}}{{ add 2 (div (add 23 $hours) $hours) }}{{- else -}}2{{- end -}}

@@ -62,6 +62,13 @@ def render(values: Mapping[str, Any] | None = None, profile: str | None = None) 
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
+def notes(values: Mapping[str, Any] | None = None) -> str:
+    """What Helm prints at the end of an installation with these values, as one line."""
+    done = helm(values=with_kafka(values), verb=("install", "--dry-run=client"))
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.partition("NOTES:")[2].split())
+
+
 def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
     """Those of a kind."""
     return [found for found in objects if found["kind"] == kind]

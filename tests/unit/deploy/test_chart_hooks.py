@@ -53,6 +53,17 @@ def test_every_pod_is_of_one_image(tag: str, version: str) -> None:
     assert images == {f"registry.example/stillwatch:{version}"}
 
 
+def test_every_object_says_what_it_is_of_and_only_workers_are_taken_for_workers() -> None:
+    objects = render(ALL)
+    named = {"helm.sh/chart", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance"}
+    assert "Pod" in {found["kind"] for found in objects}
+    for found in objects:
+        assert named <= set(found["metadata"]["labels"]), (found["kind"], found["metadata"]["name"])
+    workers = one(objects, "StatefulSet")["spec"]["selector"]["matchLabels"].items()
+    labels = {component: pod["metadata"]["labels"].items() for component, pod in by_component(objects).items()}
+    assert {component for component in labels if workers <= labels[component]} == {"worker"}
+
+
 def test_common_labels_are_on_every_object_and_select_nothing() -> None:
     objects = render(ALL | {"commonLabels": {"cost-centre": "1e3"}})
     assert len(objects) > 12
@@ -87,6 +98,28 @@ def test_variables_and_volumes_are_added_to_every_pod() -> None:
         assert environment(container)["HTTPS_PROXY"] == "http://proxy.example:3128", component
         assert {"name": "more", "mountPath": "/more"} in container["volumeMounts"], component
         assert {"name": "more", "configMap": {"name": "more"}} in pod["spec"]["volumes"], component
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["STILLWATCH_LOG_LEVEL"], "extraEnv: STILLWATCH_LOG_LEVEL is the chart's own. Set settings.log_level"),
+        (["stillwatch_brokers"], "extraEnv: stillwatch_brokers is the chart's own"),
+        (["POD_NAME"], "extraEnv: POD_NAME is the chart's own"),
+        (["POD_NAMESPACE"], "extraEnv: POD_NAMESPACE is the chart's own"),
+        (["A", "B", "A"], "extraEnv has A twice"),
+    ],
+)
+def test_a_variable_that_would_be_there_twice_is_refused(names: list[str], words: str) -> None:
+    refused = helm(values=with_kafka({"extraEnv": [{"name": name, "value": "1"} for name in names]}))
+    assert refused.returncode != 0
+    assert words in refused.stderr
+
+
+def test_variables_that_are_called_alike_are_taken() -> None:
+    names = ["MY_STILLWATCH_HOME", "POD_NAMES", "MY_POD_NAME"]
+    for name, spec in pod_specs(render({"extraEnv": [{"name": name, "value": "1"} for name in names]})):
+        assert set(names) <= set(environment(spec["containers"][0])), name
 
 
 def test_users_of_pods_can_be_those_of_the_platform() -> None:

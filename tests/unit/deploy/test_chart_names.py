@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.unit.deploy.manifests import (
+    CANARY,
     CHART,
     EVERYTHING,
     MUTUAL_TLS,
@@ -26,7 +27,6 @@ from tests.unit.deploy.manifests import (
 )
 
 ROOM_OF_A_CRONJOB = 52
-CANARY: dict[str, Any] = {"canary": {"enabled": True}, "settings": {"canary_prefix": "canary-7e2a9b-"}}
 
 
 @pytest.mark.parametrize("length", [46, 50, 53])

@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 
 from tests.unit.deploy.manifests import (
+    CANARY,
     MUTUAL_TLS,
     ROOT,
     SCRAM,
     environment,
     helm,
+    notes,
     of_kind,
     one,
     render,
     with_kafka,
 )
 
-CANARY: dict[str, Any] = {"canary": {"enabled": True}, "settings": {"canary_prefix": "canary-7e2a9b-"}}
 STRIMZI: dict[str, Any] = {"strimzi": {"enabled": True, "cluster": "c"}}
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -47,6 +48,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an image of this machine": (
         {"image": {"repository": "localhost/stillwatch"}},
         "image.repository=localhost/stillwatch is an image of the machine that built it",
+    ),
+    "metrics every no seconds": ({"monitoring": {"podMonitor": {"interval": "0s"}}}, "'0s' does not match"),
+    "metrics in thousandths": (
+        {"monitoring": {"serviceMonitor": {"enabled": True, "interval": "180000ms"}}},
+        "'180000ms' does not match",
     ),
     "a canary as a worker, where workers may not read alerts": (
         SCRAM | CANARY | STRIMZI,
@@ -87,11 +93,6 @@ def test_a_value_that_works_is_taken(values: dict[str, Any]) -> None:
 
 
 def test_a_canary_as_a_worker_is_warned_of_where_the_rights_are_not_the_charts() -> None:
-    def notes(values: dict[str, Any]) -> str:
-        done = helm(values=with_kafka(values), verb=("install", "--dry-run=client"))
-        assert done.returncode == 0, done.stderr
-        return done.stdout.partition("NOTES:")[2]
-
     own = {"canary": {"enabled": True, "username": "b", "passwordSecret": {"name": "b"}}}
     assert "the canary runs as the workers' user" in notes(SCRAM | CANARY)
     assert "WARNING" not in notes(SCRAM | CANARY | own)

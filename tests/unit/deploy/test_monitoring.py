@@ -231,6 +231,8 @@ def canary(schedule: str, **rule: Any) -> dict[str, Any]:
 
 
 SILENT, MANY = "StillwatchCanarySilent", "StillwatchCanaryTooMany"
+OF_WORKING_HOURS = "17 8-18 * * 1-5"
+"""Eleven a day, and none from Friday evening to Monday morning, for 62 hours."""
 
 
 @pytest.mark.parametrize(
@@ -243,12 +245,15 @@ SILENT, MANY = "StillwatchCanarySilent", "StillwatchCanaryTooMany"
         (canary("17 */6 * * *"), "0x60 1x300", "250m", set()),
         (canary("17 3 * * *"), "0x60 1x3000", "2990m", set()),
         (canary("17 3 * * *"), "0x60 1x3100", "3010m", {SILENT}),
-        (canary("17 8-18 * * 1-5", canaryHours=1), "0x60 1x300", "250m", {SILENT}),
+        (canary(OF_WORKING_HOURS, canaryHours=62, thresholds={MANY: 13}), "0x60 1x7700", "7550m", set()),
+        (canary(OF_WORKING_HOURS, canaryHours=62, thresholds={MANY: 13}), "0x60 1x7700", "7570m", {SILENT}),
         # Two more a day than are sent.
         (canary("17 */6 * * *"), "0+1x7", "7m", {MANY}),
         (canary("5 * * * *"), "0+1x26", "26m", set()),
         (canary("5 * * * *"), "0+1x27", "27m", {MANY}),
         (canary("17 */6 * * *", thresholds={MANY: 20}), "0+1x20", "20m", set()),
+        (canary(OF_WORKING_HOURS, canaryHours=62, thresholds={MANY: 13}), "0+1x13", "13m", set()),
+        (canary(OF_WORKING_HOURS, canaryHours=62, thresholds={MANY: 13}), "0+1x14", "14m", {MANY}),
         # None is sent from here: nobody waits for any, and whoever hides behind the prefix is seen.
         ({"settings": CANARY["settings"]}, "0x3000", "2990m", set()),
         ({"settings": CANARY["settings"]}, "0+1x3", "3m", {MANY}),

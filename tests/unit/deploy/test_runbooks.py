@@ -44,17 +44,26 @@ def pieces(script: str) -> Iterator[list[str]]:
             words = words[end + 1 :]
 
 
+def head_of_values() -> Iterator[list[str]]:
+    """Words of the commands in the comment at the head of the values, where they stand further in than the text."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), (CHART / "values.yaml").read_text().splitlines())
+    block = "\n".join(line.removeprefix("#") for line in head if line.startswith("#   "))
+    yield from pieces(re.sub(r"\\\n", " ", block))
+
+
 def ours() -> list[list[str]]:
     return [words for page in PAGES for words in commands(page) if words and words[0] in ("stillwatch", "sw")]
 
 
 def by_helm() -> list[list[str]]:
-    return [words for page in PAGES for words in commands(page) if words[:1] == ["helm"]]
+    found = itertools.chain(head_of_values(), *map(commands, PAGES))
+    return [words for words in found if words[:1] == ["helm"]]
 
 
 def test_the_pages_have_commands() -> None:
     assert len(ours()) > 10
     assert len(by_helm()) > 4
+    assert [words[:2] for words in head_of_values()] == [["helm", "install"]]
 
 
 @pytest.mark.parametrize("words", ours(), ids=" ".join)
@@ -92,6 +101,15 @@ NOT_OF_TEMPLATE = {"--create-namespace", "--reset-then-reuse-values"}
 SHELL = {"NAMESPACE": "detection", "BROKERS": KAFKA, "CANARY_PREFIX": "canary-7e2a9b-"}
 
 
+def filled_in(word: str) -> str:
+    """As a shell hands it over: with variables, and times that `date` tells."""
+
+    def told(found: re.Match[str]) -> str:
+        return subprocess.run(shlex.split(found[1]), capture_output=True, text=True, check=True).stdout.strip()
+
+    return Template(re.sub(r"\$\((date [^)]*)\)", told, word)).safe_substitute(SHELL)
+
+
 def test_the_pages_install_upgrade_and_render() -> None:
     assert {words[1] for words in TEMPLATED} == {"install", "upgrade", "template"}
     assert not any("--reuse-values" in words for words in by_helm())  # it leaves out what is new in a chart
@@ -104,7 +122,7 @@ def test_the_chart_takes_what_a_page_gives_helm(words: list[str], tmp_path: Path
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     (tmp_path / "my-values.yaml").write_text(release)
     (tmp_path / "baseline.json").write_text("{}")
-    given = [Template(word).safe_substitute(SHELL) for word in words[2:]]
+    given = [filled_in(word) for word in words[2:]]
     given = [word for word in given if word not in NOT_OF_TEMPLATE and not word.startswith(">")]
     if words[1] == "upgrade":
         given[2:2] = ["-f", "-"]

@@ -18,6 +18,7 @@ from tests.unit.deploy.manifests import (
     Object,
     environment,
     helm,
+    notes,
     of_kind,
     one,
     pod_specs,
@@ -67,6 +68,13 @@ def test_alarms_have_the_labels_that_one_gives_them() -> None:
     assert {alarm["labels"]["team"] for alarm in alarms(extraLabels={"team": "detection"}).values()} == {"detection"}
 
 
+@pytest.mark.parametrize("label", ["severity", "namespace", "service"])
+def test_labels_that_tell_alarms_and_releases_apart_are_not_given_away(label: str) -> None:
+    refused = helm(values=with_kafka({"monitoring": {"prometheusRule": {"extraLabels": {label: "page"}}}}))
+    assert refused.returncode != 0
+    assert f"monitoring.prometheusRule.extraLabels: {label} is the chart's own" in refused.stderr
+
+
 def test_an_alarm_can_be_left_out_and_nothing_else_goes_with_it() -> None:
     left_out = ["StillwatchNothingComesIn", "StillwatchRestarts"]
     assert set(alarms(CANARY)) - set(alarms(CANARY, disabled=left_out)) == set(left_out)
@@ -89,6 +97,18 @@ def test_a_group_without_alarms_is_none() -> None:
 )
 def test_a_canary_that_nobody_sends_is_not_waited_for(values: dict[str, Any], watched: set[str]) -> None:
     assert {name for name in alarms(values) if "Canary" in name} == watched
+
+
+def test_hours_between_canaries_do_not_stand_for_how_many_are_sent() -> None:
+    """Eleven each working day would be too many where 62 hours at most are taken for one in 62 hours."""
+    irregular = CANARY | {"canary": {"enabled": True, "schedule": "17 8-18 * * 1-5"}}
+    rule = {"enabled": True, "canaryHours": 62}
+    refused = helm(values=with_kafka(irregular | {"monitoring": {"prometheusRule": rule}}))
+    assert refused.returncode != 0
+    assert "thresholds.StillwatchCanaryTooMany is needed with canaryHours=62" in refused.stderr
+    given = alarms(irregular, canaryHours=62, thresholds={"StillwatchCanaryTooMany": 13})
+    assert given["StillwatchCanaryTooMany"]["expr"].endswith("> (13)")
+    assert "StillwatchCanarySilent" in alarms(irregular, canaryHours=62, disabled=["StillwatchCanaryTooMany"])
 
 
 def test_a_run_of_the_canary_that_failed_counts_until_the_next_has_had_its_time() -> None:
@@ -233,13 +253,6 @@ def test_without_being_asked_for_there_is_no_canary() -> None:
 # ---- what an installation says
 
 
-def notes(values: dict[str, Any]) -> str:
-    """What Helm prints at the end of an installation, as one line."""
-    done = helm(values=with_kafka(values), verb=("install", "--dry-run=client"))
-    assert done.returncode == 0, done.stderr
-    return " ".join(done.stdout.partition("NOTES:")[2].split())
-
-
 PEER = '{"kubernetes.io/metadata.name":"monitoring"}'
 
 
@@ -250,7 +263,7 @@ PEER = '{"kubernetes.io/metadata.name":"monitoring"}'
             {},
             (
                 "Metrics on port 9464 of each worker, and nothing here has them fetched", PEER, "Alarms off",
-                "Dashboard off", "Canary off",
+                "Dashboard off", "Canary off", "the topics fit: helm --namespace detection test sw --logs",
             ),
         ),
         ({"networkPolicy": {"kafkaAnywhere": True, "metricsPeers": []}}, ("from anywhere: networkPolicy",)),
