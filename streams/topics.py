@@ -102,7 +102,7 @@ async def create_topics(settings: Settings) -> dict[str, bool]:
         there = await _described(admin, TopicNames.of(settings))
         for spec in topic_specs(settings):
             made[spec.name] = spec.name not in there and await _create(admin, spec)
-        await _until_there(admin, made, settings.request_timeout_seconds)
+        await _until_there(admin, {name for name, new in made.items() if new}, settings.request_timeout_seconds)
     return made
 
 
@@ -116,11 +116,11 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
     return bool(code == 0)
 
 
-async def _until_there(admin: AIOKafkaAdminClient, names: Iterable[str], seconds: float) -> None:
+async def _until_there(admin: AIOKafkaAdminClient, names: Set[str], seconds: float) -> None:
     """Wait until the brokers tell of topics: what is created is known to the controller first."""
     with suppress(TimeoutError):  # whoever wants them next finds them missing, and says so
         async with asyncio.timeout(seconds):
-            while not set(names) <= set(await _described(admin, names)):  # noqa: ASYNC110 - brokers call nobody
+            while not names <= set(await _described(admin, names)):  # noqa: ASYNC110 - brokers call nobody
                 await asyncio.sleep(0.05)
 
 
