@@ -68,12 +68,6 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def release(cluster: Cluster, nodes: dict[str, Node], broker: Broker) -> Iterator[Release]:
-    with release_of(cluster, f"{ADDRESS}:{broker.port}") as release:
-        yield release
-
-
-@pytest.fixture
 def runbooks(release: Release, tmp_path: Path) -> Runbooks:
     return runbooks_for(release, tmp_path)
 
